@@ -59,8 +59,10 @@ func (f *faults) strike(c Class) {
 	case Hang:
 		s.hangUntil = f.now + between(f.random, 50*millisecond, 4*second)
 	case SyncError:
-		s.failSyncs = true
-		s.hookDisk()
+		if s.node != nil {
+			s.failSyncs = true
+			s.hookDisk()
+		}
 	case Kill:
 		f.down(s, Kill)
 	case PowerCut:
@@ -143,7 +145,7 @@ func (f *faults) spoil(c Class) {
 	}
 	f.after(between(f.random, 200*millisecond, 6*second), func() {
 		for _, l := range chosen {
-			l.mend(c)
+			l.mend(c, &f.knobs)
 		}
 	})
 }
@@ -151,34 +153,34 @@ func (f *faults) spoil(c Class) {
 func (l *link) spoil(c Class, strength float64) {
 	switch c {
 	case Loss:
-		l.loss = 0.02 + 0.5*strength*strength
+		l.Loss = 0.02 + 0.5*strength*strength
 	case Duplicate:
-		l.duplicate = 0.05 + 0.5*strength
+		l.Dup = 0.05 + 0.5*strength
 	case Reorder:
-		l.reorder = 0.05 + 0.5*strength
+		l.Reorder = 0.05 + 0.5*strength
 	case Delay:
-		l.delay = 2*millisecond + int64(strength*float64(150*millisecond))
+		l.DelayMax += 2*millisecond + int64(strength*float64(150*millisecond))
 	case Corrupt:
-		l.corrupt = 0.01 + 0.2*strength
+		l.Corrupt = 0.01 + 0.2*strength
 	case SmallLink:
-		l.limit = 600 + int(strength*5000)
+		l.MTU = 600 + int(strength*5000)
 	}
 }
 
-func (l *link) mend(c Class) {
+func (l *link) mend(c Class, k *knobs) {
 	switch c {
 	case Loss:
-		l.loss = 0
+		l.Loss = 0
 	case Duplicate:
-		l.duplicate = 0
+		l.Dup = 0
 	case Reorder:
-		l.reorder = 0
+		l.Reorder = 0
 	case Delay:
-		l.delay = 0
+		l.DelayMax = k.DelayMax
 	case Corrupt:
-		l.corrupt = 0
+		l.Corrupt = 0
 	case SmallLink:
-		l.limit = 0
+		l.MTU = 0
 	}
 }
 

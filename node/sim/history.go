@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+
+	"balsa/kv"
 )
 
 // verb is what a client asked.
@@ -46,6 +48,16 @@ type operation struct {
 	Index        uint64 // of the ledger, when told
 	Floor        uint64 // get: the key's newest change in the ledger when invoked
 	Last         bool   // of the ending
+	Ledger       entered
+}
+
+// entered is a write's place in the ledger and its result there; zero while
+// it has none.
+type entered struct {
+	Index  uint64
+	Sub    uint16
+	Status kv.Status
+	Seen   int64 // stamp
 }
 
 func (o *operation) String() string {
@@ -129,13 +141,12 @@ func check(operations []*operation, limit time.Duration) (porcupine.CheckResult,
 
 // settle decides what an unknown write was by the ledger's word: absent from
 // it, it never happened; in it, it happened before it was first seen there.
-// firstSeen is 0 for absent.
-func (o *operation) settle(firstSeen int64, found bool) {
+func (o *operation) settle() {
 	switch {
 	case o.Outcome != unknown || o.Verb == get:
-	case firstSeen == 0:
+	case o.Ledger.Index == 0:
 		o.Outcome = notApplied
 	default:
-		o.Outcome, o.Return, o.Found = applied, max(firstSeen, o.Call), found
+		o.Outcome, o.Return, o.Found = applied, max(o.Ledger.Seen, o.Call), o.Ledger.Status == kv.OK
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+
+	"balsa/kv"
 )
 
 // honest is a small history as a correct store tells it; each case below bends it.
@@ -63,12 +65,12 @@ func TestCheckerTellsBentHistoriesFromHonestOnes(t *testing.T) {
 
 func TestSettledWritesAreJudgedByTheLedger(t *testing.T) {
 	write := &operation{Verb: put, Value: "x", Outcome: unknown, Call: 1, Return: 9}
-	write.settle(0, false)
+	write.settle()
 	if write.Outcome != notApplied {
 		t.Errorf("absent from the ledger: outcome %d, want not applied", write.Outcome)
 	}
-	write = &operation{Verb: put, Value: "x", Outcome: unknown, Call: 1, Return: 9}
-	write.settle(5, true)
+	write = &operation{Verb: put, Value: "x", Outcome: unknown, Call: 1, Return: 9, Ledger: entered{Index: 3, Status: kv.OK, Seen: 5}}
+	write.settle()
 	missed := &operation{Who: 1, Verb: get, Outcome: applied, Call: 6, Return: 7}
 	if got := linearizable([]*operation{write, missed}, time.Minute); got != porcupine.Illegal {
 		t.Errorf("a read after the write was seen in the ledger finds nothing: %v, want Illegal", got)

@@ -63,14 +63,7 @@ type voterState struct {
 // committedEntry is one entry of the global ledger.
 type committedEntry struct {
 	identity
-	in      uint64 // the durable term of the server that committed it first
-	results uint64 // hash of the results, once applied
-}
-
-// answer is the first result of a (client, seq), and when the ledger showed it.
-type answer struct {
-	result kv.Result
-	seen   int64 // stamp
+	in uint64 // the durable term of the server that committed it first
 }
 
 type clientSeq struct{ client, seq uint64 }
@@ -98,7 +91,7 @@ type ledger struct {
 	named   map[uint16]uint64 // incarnations that the configuration names, told by the first leader
 	voters  []uint16
 	asked   map[voteAsked]raft.Message
-	answers map[clientSeq]answer
+	answers map[clientSeq]kv.Result // the first of each, without its value
 	stamp   func() int64
 	// changed is told of the first result of each (client, seq).
 	changed func(client, seq uint64, r *kv.Result)
@@ -109,9 +102,9 @@ type voteAsked struct {
 	term uint64
 }
 
-func newLedger(servers int, stamp func() int64, violate func(rule, format string, args ...any)) *ledger {
-	l := &ledger{violate: violate, stamp: stamp, servers: make([]voterState, servers+1),
-		leaders: map[uint64]leadership{}, asked: map[voteAsked]raft.Message{}, answers: map[clientSeq]answer{}}
+func newLedger(servers int, violate func(rule, format string, args ...any)) *ledger {
+	l := &ledger{violate: violate, servers: make([]voterState, servers+1),
+		leaders: map[uint64]leadership{}, asked: map[voteAsked]raft.Message{}, answers: map[clientSeq]kv.Result{}}
 	for i := range l.servers {
 		l.servers[i].votes = map[uint64]uint16{}
 	}
@@ -376,7 +369,7 @@ func (l *ledger) commits(id uint16, index uint64, entry identity) {
 }
 
 // applies: S11, a (client, seq) is applied once and its repeats get the same
-// bytes; S12, every server computes the same results of an entry.
+// bytes, on every server.
 func (l *ledger) applies(id uint16, index, client, seq uint64, r *kv.Result) {
 	if !r.Status.Applied() {
 		return
@@ -387,23 +380,12 @@ func (l *ledger) applies(id uint16, index, client, seq uint64, r *kv.Result) {
 		if r.Index != index {
 			l.violate("S11", "server %d: the first result of client %x seq %d at entry %d is of entry %d", id, client, seq, index, r.Index)
 		}
-		l.answers[key] = answer{kv.Result{Status: r.Status, Sub: r.Sub, Index: r.Index, Term: r.Term}, l.stamp()}
+		l.answers[key] = kv.Result{Status: r.Status, Sub: r.Sub, Index: r.Index, Term: r.Term}
 		l.changed(client, seq, r)
 		return
 	}
-	if f := &first.result; r.Status != f.Status || r.Index != f.Index || r.Term != f.Term || r.Sub != f.Sub {
+	if f := &first; r.Status != f.Status || r.Index != f.Index || r.Term != f.Term || r.Sub != f.Sub {
 		l.violate("S11", "server %d: client %x seq %d applied at entry %d: %v (%d, %d), was %v (%d, %d)", id, client, seq, index, r.Status, r.Index, r.Sub, f.Status, f.Index, f.Sub)
-	}
-}
-
-// results: S12 for a whole entry, told after it was applied.
-func (l *ledger) results(id uint16, index, hash uint64) {
-	e := &l.entries[index-1]
-	if e.results == 0 {
-		e.results = hash
-	}
-	if e.results != hash {
-		l.violate("S12", "server %d computes other results of entry %d", id, index)
 	}
 }
 
@@ -419,11 +401,12 @@ func (l *ledger) started(id uint16, incarnation uint64) {
 
 // recovered: S14, recovery returns every synced entry and, of what was written
 // and never synced, a prefix; after kill -9 all of it, as the page cache lived.
-func (l *ledger) recovered(id uint16, got []identity, term uint64, unsynced []logOp, whole bool) {
+func (l *ledger) recovered(id uint16, got []identity, term uint64, vote uint16, unsynced []logOp, whole bool) {
 	s := &l.servers[id]
-	if term < s.hardTerm {
-		l.violate("S14", "server %d recovers term %d, durable was %d", id, term, s.hardTerm)
+	if term < s.hardTerm || term == s.hardTerm && s.hardVote != 0 && vote != s.hardVote {
+		l.violate("S14", "server %d recovers term %d with vote %d, durable was term %d with vote %d", id, term, vote, s.hardTerm, s.hardVote)
 	}
+	s.hardTerm, s.hardVote, s.term = term, vote, term
 	want := append([]identity(nil), s.disk...)
 	fits := sameLog(want, got) && (!whole || len(unsynced) == 0)
 	for i, op := range unsynced {

@@ -7,6 +7,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"balsa/wire"
+	"balsa/wire/fault"
 )
 
 // endpoint is whatever has an address: servers first, clients behind them.
@@ -20,14 +21,16 @@ type endpoint interface {
 	listens() (process, machine bool)
 }
 
-// link is one direction between two endpoints. Zero is a good wire but for
-// its delay, which every link has.
+// link is one direction between two endpoints, and the faults that cut it now.
 type link struct {
-	loss, duplicate, reorder, corrupt float64
-	delay                             int64 // more than usual, at most
-	limit                             int   // larger datagrams are dropped; 0: none are
-	cuts                              int   // faults that cut it now
-	cutClass                          Class
+	fault.Link
+	cuts     int
+	cutClass Class
+}
+
+// usual makes l what it is without faults.
+func (l *link) usual(k *knobs) {
+	*l = link{Link: fault.Link{DelayMin: k.DelayMin, DelayMax: k.DelayMax, ReorderDelay: 20 * k.DelayMax}}
 }
 
 // network carries datagrams between endpoints. Every link has a random stream
@@ -47,6 +50,7 @@ func (n *network) init(count int) {
 		n.links[i] = make([]link, count)
 		n.random[i] = make([]*rand.Rand, count)
 		for j := range count {
+			n.links[i][j].usual(&n.knobs)
 			n.random[i][j] = stream(n.seed, "link", i*count+j)
 		}
 	}
@@ -80,39 +84,38 @@ func (n *network) send(i int, from netip.AddrPort, packets []wire.Packet) {
 	}
 }
 
-// carry decides what a link does to one datagram.
+// carry lets a link do to one datagram what it does, and counts what it did.
 func (n *network) carry(i, j int, from netip.AddrPort, p *wire.Packet) {
-	l, r := &n.links[i][j], n.random[i][j]
-	delay := between(r, n.knobs.DelayMin, n.knobs.DelayMax)
+	l := &n.links[i][j]
+	arrivals := l.Decide(n.random[i][j])
 	switch {
 	case l.cuts > 0:
 		n.hits[l.cutClass]++
 		return
-	case l.limit > 0 && len(p.Bytes) > l.limit:
+	case l.MTU > 0 && len(p.Bytes) > l.MTU:
 		n.hits[SmallLink]++
 		return
-	case l.loss > 0 && chance(r, l.loss):
+	case len(arrivals) == 0:
 		n.hits[Loss]++
 		return
-	}
-	if l.delay > 0 {
-		n.hits[Delay]++
-		delay += between(r, 0, l.delay)
-	}
-	if l.reorder > 0 && chance(r, l.reorder) {
-		n.hits[Reorder]++
-		delay += between(r, n.knobs.DelayMax, 20*n.knobs.DelayMax)
-	}
-	b := append([]byte(nil), p.Bytes...)
-	if l.corrupt > 0 && chance(r, l.corrupt) {
-		n.hits[Corrupt]++
-		b[r.IntN(len(b))] ^= 1 << r.IntN(8)
-	}
-	n.deliver(delay, i, j, from, p.To, b)
-	if l.duplicate > 0 && chance(r, l.duplicate) {
+	case len(arrivals) > 1:
 		n.hits[Duplicate]++
-		late := delay + between(r, 0, 50*n.knobs.DelayMax)
-		n.deliver(late, i, j, from, p.To, append([]byte(nil), p.Bytes...))
+	}
+	for k := range arrivals {
+		d := &arrivals[k]
+		b := append([]byte(nil), p.Bytes...)
+		if d.Corrupt {
+			n.hits[Corrupt]++
+			d.Apply(b)
+		}
+		if d.Delay > n.knobs.DelayMax {
+			if l.Reorder > 0 {
+				n.hits[Reorder]++
+			} else {
+				n.hits[Delay]++
+			}
+		}
+		n.deliver(d.Delay, i, j, from, p.To, b)
 	}
 }
 

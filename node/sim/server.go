@@ -108,6 +108,10 @@ func (s *server) start() {
 		Observe: (*witness)(s),
 	}, s.clock())
 	s.trace.add(2, uint64(s.now), uint64(s.id))
+	if errors.Is(err, errInjected) {
+		s.died(err)
+		return
+	}
 	if err != nil {
 		s.violate("S14", "server %d does not open its directory: %v", s.id, err)
 		return
@@ -133,13 +137,14 @@ func (s *server) checkRecovery() {
 		got = append(got, identity{e.Term, e.Sum})
 	}
 	var term uint64
+	var vote uint16
 	if core := s.node.Core(); core != nil {
-		term = core.Term()
-		if st := core.Status(); st.Voteless || st.FirstDamaged != 0 {
+		st := core.Status()
+		if term, vote = st.Term, st.Vote; st.Voteless || st.FirstDamaged != 0 {
 			s.violate("S14", "server %d: voteless %v, damaged from %d, without any rot", s.id, st.Voteless, st.FirstDamaged)
 		}
 	}
-	s.checker.recovered(s.id, got, term, s.unsynced, s.whole)
+	s.checker.recovered(s.id, got, term, vote, s.unsynced, s.whole)
 	s.unsynced, s.whole = nil, true
 }
 
@@ -348,6 +353,8 @@ func (s *server) died(err error) {
 	}
 	s.failSyncs = false
 	s.stop()
+	s.disk.Fail(nil)
+	s.disk.ReleaseLocks()
 	s.whole = len(s.unsynced) == 0
 	s.after(between(s.random, 50*millisecond, second), s.start)
 }

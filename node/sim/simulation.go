@@ -110,7 +110,7 @@ func (s *simulation) build() {
 	machines := k.Servers + k.Spares
 	s.firstClient = machines
 	s.writes, s.guess, s.changes = map[clientSeq]*operation{}, map[int]string{}, make([]change, k.Keys)
-	s.checker = newLedger(machines, s.stamp, s.violate)
+	s.checker = newLedger(machines, s.violate)
 	s.checker.changed = s.changed
 	s.net.simulation = s
 	s.net.init(machines + k.Clients)
@@ -147,6 +147,10 @@ func (s *simulation) changed(client, seq uint64, r *kv.Result) {
 	if o == nil {
 		s.violate("S11", "the ledger has a write of client %x seq %d that nobody sent", client, seq)
 	}
+	if o.Ledger.Index != 0 {
+		s.violate("S11", "entry %d applies again, as client %x seq %d, what entry %d applied: %v", r.Index, client, seq, o.Ledger.Index, o)
+	}
+	o.Ledger = entered{r.Index, r.Sub, r.Status, s.stamp()}
 	if r.Status == kv.OK {
 		s.changes[o.Key] = change{r.Index}
 	}
