@@ -159,9 +159,13 @@ func TestASyncThatHangsDoesNotSilenceTheLeader(t *testing.T) {
 	if r := l.result(1); r.Status != kv.OK { // by the two others' disks
 		t.Fatalf("got %+v", r)
 	}
+	turns := n.Counters.Turns
 	l.until(3e9, "time passes", func() bool { return l.now > 2e9 })
 	if !n.Leading() || n.core.Term() != term {
 		t.Error("a leader whose sync hangs lost its followers: it did not heartbeat")
+	}
+	if turns = n.Counters.Turns - turns; turns > 5000 {
+		t.Errorf("%d turns in two seconds with nothing to do: a deadline in the past does not move", turns)
 	}
 }
 

@@ -22,8 +22,8 @@ type persist struct {
 
 	written     uint64 // entries up to here are in the file: the log can read them
 	inflightEnd uint64 // entries of the batch that is out, less what was truncated since
-	publishAt   int64  // when an idle log says that its last batch was synced; 0: it has, or nothing was
-	unpublished bool
+	unpublished bool   // no record says yet that the last batch was synced
+	publishAt   int64  // when an idle log says so
 }
 
 // publishAfter is how long the log is idle before a sync record proves its
@@ -108,10 +108,14 @@ func (n *Node) Persisted(now int64, b *wal.Batch, err error) {
 // publish lets an idle log prove its last batch durable.
 func (n *Node) publish(now int64) {
 	p := &n.persist
-	if p.unpublished && p.inflight == nil && now >= p.publishAt && n.log.PendingBytes() == 0 {
+	if n.publishable() && now >= p.publishAt {
 		p.unpublished = false
 		n.log.PublishSynced()
 	}
+}
+
+func (n *Node) publishable() bool {
+	return n.persist.unpublished && n.persist.inflight == nil && n.log.PendingBytes() == 0
 }
 
 // persistBatch makes a batch durable, or returns why it is not.

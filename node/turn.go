@@ -39,7 +39,7 @@ func (n *Node) Deadline() int64 {
 		return math.MaxInt64
 	}
 	at := n.out.largeDeadline()
-	if n.persist.unpublished {
+	if n.publishable() {
 		at = min(at, n.persist.publishAt)
 	}
 	if n.core == nil {
