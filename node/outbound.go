@@ -154,9 +154,11 @@ func (o *outbound) packer(to netip.AddrPort, dst uint16) *wire.Packer {
 }
 
 func (o *outbound) destination(to netip.AddrPort, dst uint16) *destination {
-	d := &destination{}
+	var d *destination
 	if last := len(o.free) - 1; last >= 0 {
 		d, o.free = o.free[last], o.free[:last]
+	} else {
+		d = new(destination)
 	}
 	d.to, d.dst = to, dst
 	d.packer.Limit = o.datagramLimit(to)

@@ -15,6 +15,7 @@ type reads struct {
 	groups  []group // rounds under way, by ticket
 	spare   []group
 	bytes   int
+	op      kv.Command // being visited; here so that it is not made anew for each
 }
 
 type group struct {
@@ -106,7 +107,8 @@ func (n *Node) eachRead(g *group, visit func(c *client, op *kv.Command)) {
 			panic("reads: an operation that was checked on arrival does not decode: " + err.Error())
 		}
 		if c != nil {
-			visit(c, &op)
+			n.reads.op = op
+			visit(c, &n.reads.op)
 		}
 		rest = rest[8+size:]
 	}
