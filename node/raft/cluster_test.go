@@ -290,11 +290,12 @@ type judge struct {
 	votes   map[[2]uint64]uint16 // (incarnation, term) -> vote made durable
 	terms   map[uint64]uint64    // boot -> term last told
 	commits map[uint64]uint64
+	led     map[uint64]uint64 // boot -> term it led at the last Take
 }
 
 func (j *judge) init() {
 	j.leaders, j.votes = map[uint64]uint64{}, map[[2]uint64]uint16{}
-	j.terms, j.commits = map[uint64]uint64{}, map[uint64]uint64{}
+	j.terms, j.commits, j.led = map[uint64]uint64{}, map[uint64]uint64{}, map[uint64]uint64{}
 }
 
 func fail(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
@@ -329,10 +330,11 @@ func (j *judge) took(w *world, h *host, e *Effects) {
 			j.complete(h)
 		}
 		for _, op := range e.Ops {
-			if op.Kind == OpTruncate && j.leaders[e.Term] == h.incarnation && op.Entry.Term == e.Term {
+			if op.Kind == OpTruncate && j.led[h.boot] == e.Term {
 				fail("S5: leader %d cuts its log", h.id)
 			}
 		}
+		j.led[h.boot] = e.Term
 	}
 	for i := h.commit + 1; i <= e.Commit; i++ {
 		b := h.log[i-1]
