@@ -2,6 +2,7 @@ package wal
 
 import (
 	"fmt"
+	"math/bits"
 )
 
 // findingKind says what a finding is.
@@ -155,6 +156,10 @@ func (w *walker) trailerAt(x, end int64, s *span) bool {
 // batch judges what begins at x, visits it, and returns how far it goes.
 func (w *walker) batch(x int64) (int64, error) {
 	s := w.measure(x)
+	if s.size == 0 && w.proof <= x && w.strayBits(x) {
+		w.cutFrom = x
+		return 0, w.visit(&finding{kind: foundHole, off: x, size: w.limit - x, verdict: Torn, reason: "stray bits in space never written to"})
+	}
 	prev, broken, whole := w.prev, w.broken, false
 	if s.size > 0 {
 		whole = w.parse(x, &s)
@@ -182,6 +187,18 @@ func (w *walker) batch(x int64) (int64, error) {
 		return region, w.show(Corrupt, "in synced bytes")
 	}
 	return region, w.show(Suspect, "nothing proves whether it was synced")
+}
+
+// maxStrayBits is far below the bits set in the smallest batch, whose salts and checksums alone have about 300.
+const maxStrayBits = 16
+
+// strayBits says whether what is set from x on is too little to be what is left of a batch.
+func (w *walker) strayBits(x int64) bool {
+	n := 0
+	for ; x < w.limit && n <= maxStrayBits; x++ {
+		n += bits.OnesCount8(w.data[x])
+	}
+	return n <= maxStrayBits
 }
 
 func (w *walker) untilZero(x, end int64) int64 {
