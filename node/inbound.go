@@ -195,9 +195,12 @@ func (n *Node) request(now int64, h *wire.Header, from netip.AddrPort, p []byte)
 	rest := f.Ops
 	for range f.Count {
 		op, size, err := kv.DecodeCommand(rest)
-		if err != nil || op.Client != h.Incarnation {
+		if err != nil || op.Client == 0 {
 			n.Counters.DroppedMalformed++
 			return
+		}
+		if op.Client != c.id { // a client that has begun a new session has operations of the old one under way
+			c = n.clients.touch(now, op.Client, from)
 		}
 		n.operation(c, &op, rest[:size])
 		rest = rest[size:]
