@@ -69,6 +69,7 @@ func (e *ending) heal() {
 		whole = whole[:quorum]
 	}
 	e.survivors = whole
+	e.tell("healed: %v", whole)
 	for _, s := range e.servers {
 		if s.retired {
 			continue
@@ -87,6 +88,7 @@ func (s *server) stuck() bool { return len(s.unsynced) > 0 }
 // retire breaks a server for ever: dead, frozen or cut off.
 func (e *ending) retire(s *server, how int) {
 	e.broken++
+	e.tell("%v stays broken (%d)", s, how)
 	switch how {
 	case 0:
 		s.cutPower()

@@ -45,6 +45,7 @@ func (f *faults) strike(c Class) {
 	f.begun++
 	f.trace.add(13, uint64(f.now), uint64(c))
 	s := f.servers[f.random.IntN(len(f.servers))]
+	f.tell("fault %v", c)
 	switch c {
 	case Loss, Duplicate, Reorder, Delay, Corrupt, SmallLink:
 		f.spoil(c)
@@ -53,6 +54,7 @@ func (f *faults) strike(c Class) {
 	case Pause:
 		if s.node != nil && !s.paused {
 			f.hits[Pause]++
+			f.tell("server %d pauses", s.id)
 			s.pause()
 			f.after(between(f.random, 20*millisecond, 3*second), s.resume)
 		}

@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/netip"
 
@@ -105,9 +106,10 @@ func (s *server) start() {
 	n, err := node.Open(node.Options{
 		FS: s.disk, Dir: dataDir, Resolve: netip.ParseAddrPort, Random: s.random.Uint64,
 		Timeout: s.knobs.Timeout, Heartbeat: s.knobs.Heartbeat, Resend: s.knobs.Resend,
-		Observe: (*witness)(s),
+		Observe: (*witness)(s), Logger: s.logger(),
 	}, s.clock())
 	s.trace.add(2, uint64(s.now), uint64(s.id))
+	s.tell("server %d starts: %v", s.id, err)
 	if errors.Is(err, errInjected) {
 		s.died(err)
 		return
@@ -120,6 +122,20 @@ func (s *server) start() {
 	s.checker.started(s.id, n.Incarnation())
 	s.checkRecovery()
 	s.wake(s.now)
+}
+
+// logger puts a node's own log lines among what is told; without a listener
+// there are none.
+func (s *server) logger() *slog.Logger {
+	if s.out == nil {
+		return nil
+	}
+	return slog.New(slog.NewTextHandler(s.out, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Int64(slog.TimeKey, s.now/millisecond)
+		}
+		return a
+	}}))
 }
 
 // checkRecovery compares what the log says it holds with what was synced.
@@ -154,6 +170,7 @@ func (s *server) stop() {
 	if s.node == nil {
 		return
 	}
+	s.tell("server %d stops", s.id)
 	s.trace.add(3, uint64(s.now), uint64(s.id))
 	s.node = nil
 	s.process++
@@ -382,6 +399,7 @@ type witness server
 
 func (w *witness) Leader(term uint64) {
 	status := w.node.Core().Status()
+	w.tell("server %d leads term %d", w.id, term)
 	w.trace.add(6, uint64(w.now), uint64(w.id), term)
 	w.leaders++
 	w.checker.leader(w.id, term, &status.Configuration)
@@ -393,6 +411,7 @@ func (w *witness) Appended(index, term, sum uint64, _ uint8) {
 }
 
 func (w *witness) Truncated(from uint64) {
+	w.tell("server %d cuts its log from %d", w.id, from)
 	w.trace.add(8, uint64(w.id), from)
 	w.checker.truncated(w.id, from, w.node.Leading())
 }
@@ -400,6 +419,7 @@ func (w *witness) Truncated(from uint64) {
 func (w *witness) Synced(index, term uint64) { w.checker.claimedSynced(w.id, index, term) }
 
 func (w *witness) Hard(term uint64, vote uint16) {
+	w.tell("server %d: durable are term %d, vote %d", w.id, term, vote)
 	w.trace.add(9, uint64(w.id), term, uint64(vote))
 	w.checker.hard(w.id, term, vote)
 }
@@ -409,7 +429,12 @@ func (w *witness) Committed(index, term, sum uint64) {
 	w.checker.commits(w.id, index, identity{term, sum})
 }
 
-func (w *witness) Sent(m *raft.Message) { w.checker.sent(w.id, w.node.Core().Term(), m) }
+func (w *witness) Sent(m *raft.Message) {
+	if w.out != nil && (m.Kind == raft.Vote || m.Kind == raft.VoteReply || m.Reject) {
+		w.tell("server %d sends %+v", w.id, *m)
+	}
+	w.checker.sent(w.id, w.node.Core().Term(), m)
+}
 
 func (w *witness) Applied(index, client, seq uint64, r kv.Result) {
 	w.checker.applies(w.id, index, client, seq, &r)

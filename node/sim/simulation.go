@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"io"
 	"runtime/debug"
 
 	"balsa/kv"
@@ -61,11 +62,16 @@ type simulation struct {
 	overflows int
 	failure   string
 	ended     bool
+	out       io.Writer
 }
 
 // Run plays one seed to its end.
-func Run(seed uint64) Result {
-	s := &simulation{seed: seed, knobs: draw(stream(seed, "knobs", 0))}
+func Run(seed uint64) Result { return RunTold(seed, nil) }
+
+// RunTold does so and tells what happens on w, if w is not nil. The telling
+// changes nothing of the run.
+func RunTold(seed uint64, w io.Writer) Result {
+	s := &simulation{seed: seed, knobs: draw(stream(seed, "knobs", 0)), out: w}
 	s.play()
 	return Result{Seed: seed, Hash: s.trace.hash, Events: s.trace.events, Operations: len(s.history), Faults: s.faults.begun,
 		Hits: s.hits, Failure: s.failure, Knobs: s.knobs.String(), Elections: s.leaders, Broken: s.ending.broken}
@@ -97,6 +103,13 @@ var stopped = new(int)
 func (s *simulation) violate(rule, format string, args ...any) {
 	s.failure = fmt.Sprintf("%s at %d ms: %s", rule, s.now/millisecond, fmt.Sprintf(format, args...))
 	panic(stopped)
+}
+
+// tell writes a line for people who follow a seed.
+func (s *simulation) tell(format string, args ...any) {
+	if s.out != nil {
+		fmt.Fprintf(s.out, "%9.3f %s\n", float64(s.now)/1e6, fmt.Sprintf(format, args...))
+	}
 }
 
 func (s *simulation) stamp() int64 {

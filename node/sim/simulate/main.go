@@ -22,10 +22,16 @@ func main() {
 	first := flag.Uint64("first", 1, "the first of them")
 	one := flag.Uint64("seed", 0, "run only this seed, verbosely")
 	verbose := flag.Bool("verbose", false, "a line a seed, and the knobs of those that fail")
+	tell := flag.Bool("tell", false, "with -seed: tell what happens")
 	stop := flag.Bool("stop", false, "stop at the first failure")
 	flag.Parse()
 	if *one != 0 {
 		*seeds, *first, *verbose = 1, *one, true
+	}
+	if *one != 0 && *tell {
+		r := sim.RunTold(*one, os.Stdout)
+		fmt.Printf("seed %d hash %016x: %s\n%s\n", r.Seed, r.Hash, r.Failure, r.Knobs)
+		return
 	}
 	began := time.Now()
 	total := run(*first, *seeds, *verbose, *stop)
