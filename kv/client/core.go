@@ -153,7 +153,7 @@ type Handle int32
 // not change until it is done; the core sets the rest. deadline is absolute, 0 = now + Timeout. token comes back in
 // Done. An operation that breaks a limit is done at once.
 func (c *Core) Submit(now int64, cmd *kv.Command, deadline int64, token uint64) Handle {
-	c.now = now
+	c.now = max(c.now, now)
 	h := c.take()
 	o := &c.ops[h]
 	o.cmd = *cmd
@@ -179,9 +179,17 @@ func (c *Core) Submit(now int64, cmd *kv.Command, deadline int64, token uint64) 
 // Cancel ends an operation early: its Done follows, as at its deadline. Nothing happens when it is done already and
 // token is not that of the operation.
 func (c *Core) Cancel(now int64, h Handle, token uint64) {
-	c.now = now
+	c.now = max(c.now, now)
 	if int(h) < len(c.ops) && c.ops[h].state != stateFree && c.ops[h].token == token {
 		c.giveUp(int32(h), ErrCanceled)
+	}
+}
+
+// CancelAll ends all operations, for the cause given.
+func (c *Core) CancelAll(now int64, cause error) {
+	c.now = max(c.now, now)
+	for c.byEnd.front != none {
+		c.giveUp(c.byEnd.front, cause)
 	}
 }
 
