@@ -22,6 +22,7 @@ type finding struct {
 	h         header
 	body      []byte // not whitened any more; a view, nil if bad
 	bad       bool
+	lost      int  // foundHole: how many records were in it; 0 if that is not known
 	marked    bool // foundEnd: h.stateMark was read from a trailer
 	synced    bool // something later proves it durable
 	verdict   Verdict
@@ -240,7 +241,7 @@ func (w *walker) torn(x, size int64) error {
 func (w *walker) parse(x int64, s *span) bool {
 	w.parsed = w.parsed[:0]
 	whole, last := true, false
-	p, end := x, x+s.size-trailerBytes
+	p, end, number := x, x+s.size-trailerBytes, 0
 	prev, broken := w.prev, w.broken
 	for p < end && !last {
 		f := finding{off: p}
@@ -253,6 +254,8 @@ func (w *walker) parse(x int64, s *span) bool {
 			p = q
 			continue
 		}
+		w.fillHole(f.h.number - number)
+		number = f.h.number + 1
 		f.size = f.h.size()
 		f.body = w.data[p+headerBytes : p+headerBytes+int64(f.h.body)]
 		if !w.bodyFits(&f) {
@@ -271,6 +274,12 @@ func (w *walker) parse(x int64, s *span) bool {
 			whole = false
 		}
 	}
+	switch {
+	case s.whole:
+		w.fillHole(s.h.records - number)
+	case s.tail:
+		w.fillHole(s.t.records - number)
+	}
 	if p < end && !isAll(w.data[p:end], padByte) || !s.tail {
 		w.parsed = append(w.parsed, finding{kind: foundGap, off: min(p, end), size: x + s.size - min(p, end), reason: "filling or trailer damaged"})
 		whole = false
@@ -280,6 +289,13 @@ func (w *walker) parse(x int64, s *span) bool {
 	}
 	w.prev, w.broken = prev, broken
 	return whole
+}
+
+// fillHole tells a hole that was listed last how many records were in it.
+func (w *walker) fillHole(lost int) {
+	if n := len(w.parsed); n > 0 && w.parsed[n-1].kind == foundHole {
+		w.parsed[n-1].lost = max(lost, 0)
+	}
 }
 
 // ending is the finding that tells what a damaged batch came to.
