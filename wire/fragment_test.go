@@ -169,7 +169,7 @@ func TestResendIsSelective(t *testing.T) {
 	r.frag.Add(0, 1, KindRequest, message)
 	r.run(t)
 	pieces := len(message)/r.frag.stride + 1
-	if r.frag.order > uint64(pieces+pieces/2) {
+	if r.frag.order > uint64(2*pieces) {
 		t.Errorf("%d pieces were sent for %d at a loss of a tenth", r.frag.order, pieces)
 	}
 }
