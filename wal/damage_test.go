@@ -401,3 +401,29 @@ func TestScanBesideALiveServer(t *testing.T) {
 }
 
 func sumOf(b []byte) uint64 { return xxhash.Sum64(b) }
+
+// Flips in a log of several segments, headers and seals with it: the same promises.
+func TestBitFlipsAcrossSegments(t *testing.T) {
+	m, l := newLog(t)
+	src := source(12)
+	l.SetHardState(HardState{3, 2})
+	for l.seg.seq < 3 {
+		add(t, l, 3, src.bytes(9000))
+	}
+	l.Close()
+	fresh, r := open(t, m.Clone())
+	want := see(t, fresh, r)
+	for seq := uint64(1); seq <= 3; seq++ {
+		info := verdictOf(t, m).Segments[seq-1]
+		for off := int64(0); off < info.Written; off += 61 {
+			if off == 61*9 {
+				off = 3584 // the rest of the page is zeros and slots
+			}
+			bit := uint(src.choose(8))
+			m.Flip(segmentPath(seq), off, bit)
+			mustTell := off >= pageBytes || off < sectorBytes || off >= headerCopy
+			checkFlipped(t, m.Clone(), fmt.Sprintf("segment %d, bit %d at %d", seq, bit, off), &want, mustTell)
+			m.Flip(segmentPath(seq), off, bit)
+		}
+	}
+}
