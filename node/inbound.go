@@ -37,9 +37,13 @@ func (n *Node) Deliver(now int64, from netip.AddrPort, datagram []byte) {
 		n.tellForeign(&h, from)
 		return
 	}
+	n.judged = false
 	for {
 		kind, payload, ok := frames.Next()
 		if !ok {
+			break
+		}
+		if (kind == wire.KindRequest || kind == wire.KindFragment) && !n.asked(now, &h, from) {
 			break
 		}
 		n.frame(now, &h, from, kind, payload)

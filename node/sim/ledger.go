@@ -278,8 +278,10 @@ func (l *ledger) sent(id uint16, term uint64, m *raft.Message) {
 	}
 }
 
+// asks and grants: a vote rests on a durable one, or on a later durable term,
+// in which none of this term can be given any more.
 func (l *ledger) asks(s *voterState, id uint16, m *raft.Message) {
-	if s.hardVote != id {
+	if s.hardTerm == m.Term && s.hardVote != id {
 		l.violate("S7", "server %d asks for votes of term %d; its durable vote is for %d", id, m.Term, s.hardVote)
 	}
 	l.vote(s, id, m.Term, id)
@@ -287,7 +289,7 @@ func (l *ledger) asks(s *voterState, id uint16, m *raft.Message) {
 }
 
 func (l *ledger) grants(s *voterState, id uint16, m *raft.Message) {
-	if s.hardTerm != m.Term || s.hardVote != m.To {
+	if s.hardTerm < m.Term || s.hardTerm == m.Term && s.hardVote != m.To {
 		l.violate("S7", "server %d grants term %d to %d; durable are term %d, vote %d", id, m.Term, m.To, s.hardTerm, s.hardVote)
 	}
 	l.vote(s, id, m.Term, m.To)
