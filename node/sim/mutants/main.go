@@ -1,14 +1,14 @@
-// Command mutants plants known bugs, one at a time, in a copy of the module,
+// Command mutants plants known bugs, one at a time, beside the module's own code,
 // and tells which seed of the simulator or which test catches each. One that
 // survives, or that does not fit the code any more, fails the run.
 package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -112,73 +112,58 @@ func (m *mutant) texts(root string) (map[string]string, error) {
 	return texts, nil
 }
 
-// plant makes a copy of the module with the bug in it.
-func (m *mutant) plant(root string) (string, error) {
+// plant gives a directory with the changed files, and a file that tells the go
+// command to read them in place of the module's own. The module itself is left
+// alone.
+func (m *mutant) plant(root string) (dir, overlay string, err error) {
 	texts, err := m.texts(root)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	dir, err := os.MkdirTemp("", fmt.Sprintf("mutant-%d-", m.number))
+	if dir, err = os.MkdirTemp("", fmt.Sprintf("mutant-%d-", m.number)); err != nil {
+		return "", "", err
+	}
+	replace := map[string]string{}
+	for file, text := range texts {
+		copied := filepath.Join(dir, strings.ReplaceAll(file, "/", "_"))
+		if err := os.WriteFile(copied, []byte(text), 0o644); err != nil {
+			return "", "", errors.Join(err, os.RemoveAll(dir))
+		}
+		replace[filepath.Join(root, file)] = copied
+	}
+	b, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
-		return "", err
+		return "", "", errors.Join(err, os.RemoveAll(dir))
 	}
-	err = filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		inside, err := filepath.Rel(root, name)
-		if err != nil {
-			return err
-		}
-		if d.IsDir() {
-			if inside != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "bin") {
-				return filepath.SkipDir
-			}
-			return os.MkdirAll(filepath.Join(dir, inside), 0o755)
-		}
-		if !d.Type().IsRegular() {
-			return nil
-		}
-		b, err := os.ReadFile(name)
-		if err != nil {
-			return err
-		}
-		if text, ok := texts[filepath.ToSlash(inside)]; ok {
-			b = []byte(text)
-		}
-		return os.WriteFile(filepath.Join(dir, inside), b, 0o644)
-	})
-	if err != nil {
-		return "", errors.Join(err, os.RemoveAll(dir))
-	}
-	return dir, nil
+	overlay = filepath.Join(dir, "overlay.json")
+	return dir, overlay, os.WriteFile(overlay, b, 0o644)
 }
 
 var errSurvived = errors.New("nothing sees it")
 
 // hunt tells what catches the mutant: some seeds, the tests, then more seeds.
 func (m *mutant) hunt(root string, seeds, first int) (string, error) {
-	dir, err := m.plant(root)
+	dir, overlay, err := m.plant(root)
 	if err != nil {
 		return "", err
 	}
 	defer os.RemoveAll(dir)
-	program := filepath.Join(dir, "simulate.bin")
-	if out, err := command(dir, 5*time.Minute, "go", "build", "-o", program, "./node/sim/simulate"); err != nil {
+	program := filepath.Join(dir, "simulate")
+	if out, err := command(root, overlay, 5*time.Minute, "go", "build", "-o", program, "./node/sim/simulate"); err != nil {
 		return "", fmt.Errorf("the mutant does not build: %w\n%s", err, out)
 	}
 	few := seeds
 	if m.tests != nil {
 		few = min(seeds, 40)
 	}
-	if by := searched(dir, program, first, few); by != "" {
+	if by := searched(program, first, few); by != "" {
 		return by, nil
 	}
 	if m.tests != nil {
-		if by := tested(dir, m.tests); by != "" {
+		if by := tested(root, overlay, m.tests); by != "" {
 			return by, nil
 		}
-		if by := searched(dir, program, first+few, seeds-few); by != "" {
+		if by := searched(program, first+few, seeds-few); by != "" {
 			return by, nil
 		}
 	}
@@ -190,11 +175,11 @@ var (
 	failedTest = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
 )
 
-func searched(dir, program string, first, seeds int) string {
+func searched(program string, first, seeds int) string {
 	if seeds <= 0 {
 		return ""
 	}
-	out, err := command(dir, 10*time.Minute, program, "-stop", "-first", fmt.Sprint(first), "-seeds", fmt.Sprint(seeds))
+	out, err := command("", "", 10*time.Minute, program, "-stop", "-first", fmt.Sprint(first), "-seeds", fmt.Sprint(seeds))
 	if err == nil {
 		return ""
 	}
@@ -210,9 +195,9 @@ func searched(dir, program string, first, seeds int) string {
 	return "the simulator, which dies: " + lastLine(out)
 }
 
-func tested(dir string, packages []string) string {
+func tested(root, overlay string, packages []string) string {
 	args := append([]string{"test", "-count=1", "-timeout=300s"}, packages...)
-	out, err := command(dir, 6*time.Minute, "go", args...)
+	out, err := command(root, overlay, 6*time.Minute, "go", args...)
 	if err == nil {
 		return ""
 	}
@@ -227,11 +212,14 @@ func lastLine(out string) string {
 	return lines[len(lines)-1]
 }
 
-func command(dir string, limit time.Duration, name string, args ...string) (string, error) {
+func command(dir, overlay string, limit time.Duration, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	c := exec.CommandContext(ctx, name, args...)
 	c.Dir = dir
+	if overlay != "" {
+		c.Env = append(os.Environ(), "GOFLAGS=-overlay="+overlay)
+	}
 	out, err := c.CombinedOutput()
 	if ctx.Err() != nil {
 		err = ctx.Err()
@@ -241,13 +229,13 @@ func command(dir string, limit time.Duration, name string, args ...string) (stri
 
 // simulate shows the seeds on the mutant, as they are shown without one.
 func (m *mutant) simulate(root string, seeds, first int) error {
-	dir, err := m.plant(root)
+	dir, overlay, err := m.plant(root)
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
 	fmt.Printf("mutant %d: %s\n", m.number, m.title)
-	c := exec.Command("go", "run", "./node/sim/simulate", "-verbose", "-first", fmt.Sprint(first), "-seeds", fmt.Sprint(seeds))
-	c.Dir, c.Stdout, c.Stderr = dir, os.Stdout, os.Stderr
+	c := exec.Command("go", "run", "-overlay", overlay, "./node/sim/simulate", "-verbose", "-first", fmt.Sprint(first), "-seeds", fmt.Sprint(seeds))
+	c.Dir, c.Stdout, c.Stderr = root, os.Stdout, os.Stderr
 	return c.Run()
 }
