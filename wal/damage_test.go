@@ -427,3 +427,21 @@ func TestBitFlipsAcrossSegments(t *testing.T) {
 		}
 	}
 }
+
+// Damage that only a read finds is told, and the entry can be written again at once.
+func TestReadFindsDamage(t *testing.T) {
+	m, l := newLog(t)
+	add(t, l, 1, []byte("one"))
+	add(t, l, 1, []byte("two"))
+	m.Flip(segmentPath(1), int64(l.locs.get(0).at)*recordAlign+headerBytes, 0)
+	if _, _, err := l.Read(1, nil); !errors.Is(err, ErrDamaged) {
+		t.Fatal(err)
+	}
+	wantEntry(t, l, 2, 1, []byte("two"))
+	l.Append(entry(1, 1, []byte("one")))
+	commit(t, l)
+	wantEntry(t, l, 1, 1, []byte("one"))
+	if _, _, err := l.Read(3, nil); !errors.Is(err, ErrAbsent) {
+		t.Fatal(err)
+	}
+}
