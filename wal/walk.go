@@ -84,6 +84,7 @@ func (w *walker) survey() {
 			break
 		}
 	}
+	w.proof = decodeNote(w.data[noteOffset:], w.salt)
 	var h header
 	var t trailer
 	for x := int64(pageBytes); x < w.limit; {
