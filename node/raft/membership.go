@@ -1,0 +1,159 @@
+package raft
+
+import "slices"
+
+// Membership. A configuration is in force from the moment its entry is in the log, committed or not, and no longer
+// once that entry is cut. So all of them are kept, from the founding list on; they are few.
+
+// Member is one server of a configuration. Incarnation tells it from any other server that had the same id.
+type Member struct {
+	ID          uint16
+	Incarnation uint64
+	Voter       bool // of the new set; others are learners, or old voters on their way out
+}
+
+// Configuration lists everyone. While joint, Old has the voters of the old set, each also among Members.
+type Configuration struct {
+	Members   []Member
+	Old       []uint16
+	Leases    bool
+	Operation uint64
+}
+
+// IndexedConfiguration is a configuration and the entry it came with; 0 for the founding list.
+type IndexedConfiguration struct {
+	Index uint64
+	Configuration
+}
+
+func (k Configuration) clone() Configuration {
+	k.Members, k.Old = slices.Clone(k.Members), slices.Clone(k.Old)
+	return k
+}
+
+func (k *Configuration) member(id uint16) *Member {
+	for i := range k.Members {
+		if k.Members[i].ID == id {
+			return &k.Members[i]
+		}
+	}
+	return nil
+}
+
+// isVoter tells whether the server counts in any set of k.
+func (k *Configuration) isVoter(id uint16, incarnation uint64) bool {
+	m := k.member(id)
+	return m != nil && m.Incarnation == incarnation && (m.Voter || slices.Contains(k.Old, id))
+}
+
+// valid tells whether k can be put in force: ids distinct, a voter in the new set, old voters among the members.
+func (k *Configuration) valid() bool {
+	voters := 0
+	for i, m := range k.Members {
+		if m.ID == 0 || m.ID == voteSpent || k.member(m.ID) != &k.Members[i] {
+			return false
+		}
+		if m.Voter {
+			voters++
+		}
+	}
+	for i, id := range k.Old {
+		if k.member(id) == nil || slices.Contains(k.Old[:i], id) {
+			return false
+		}
+	}
+	return voters > 0
+}
+
+func (c *Core) inForce() *IndexedConfiguration { return &c.configs[len(c.configs)-1] }
+
+// enforce makes the last configuration the one that counts. Peers that stay keep what is known of them.
+func (c *Core) enforce() {
+	k := c.inForce()
+	c.joint = len(k.Old) > 0
+	c.self, c.old = false, false
+	before := c.peers
+	c.peers = make([]peer, 0, len(k.Members))
+	for _, m := range k.Members {
+		old := slices.Contains(k.Old, m.ID)
+		if m.ID == c.cfg.ID {
+			if m.Incarnation == c.cfg.Incarnation {
+				c.self, c.old = m.Voter, old
+			}
+			continue
+		}
+		p := peer{id: m.ID, incarnation: m.Incarnation}
+		p.restart(c.now, c.log.last+1)
+		for i := range before {
+			if before[i].id == m.ID && before[i].incarnation == m.Incarnation {
+				p = before[i]
+			}
+		}
+		p.voter, p.oldVoter = m.Voter, old
+		c.peers = append(c.peers, p)
+	}
+	slices.SortFunc(c.peers, func(a, b peer) int { return int(a.id) - int(b.id) })
+	if cap(c.scratch) <= len(c.peers) {
+		c.scratch = make([]uint64, 0, len(c.peers)+1)
+	}
+}
+
+// rollBack takes back the configurations whose entries are cut.
+func (c *Core) rollBack(from uint64) {
+	n := len(c.configs)
+	for n > 1 && c.configs[n-1].Index >= from {
+		n--
+	}
+	if n < len(c.configs) {
+		c.configs = c.configs[:n]
+		c.enforce()
+	}
+}
+
+// restoreConfiguration puts a configuration whose entry was damaged, and is now received again, where it belongs.
+func (c *Core) restoreConfiguration(index uint64, k *Configuration) {
+	i := len(c.configs)
+	for i > 0 && c.configs[i-1].Index > index {
+		i--
+	}
+	if i > 0 && c.configs[i-1].Index == index {
+		return
+	}
+	c.configs = slices.Insert(c.configs, i, IndexedConfiguration{index, k.clone()})
+	c.enforce()
+}
+
+// mayChange tells whether the leader may append a configuration: its own term has begun to commit, and the
+// configuration in force is committed (under both majorities, if it is joint).
+func (c *Core) mayChange() bool {
+	return c.commit >= c.firstOfTerm && c.inForce().Index <= c.commit
+}
+
+// checkLeaving notes that a committed configuration has no vote for this leader.
+func (c *Core) checkLeaving() {
+	if k := c.inForce(); k.Index <= c.commit && c.commit >= c.firstOfTerm && !c.self && !c.old {
+		c.leaving = true
+	}
+}
+
+// leave tells everyone what is committed, once, and stops leading.
+func (c *Core) leave() {
+	for i := range c.peers {
+		c.heartbeat(&c.peers[i])
+	}
+	if c.reads.clear() {
+		c.eff.ReadsLost = true
+	}
+	c.leaving, c.proven = false, 0
+	c.resetElection()
+	c.become(Follower, 0)
+}
+
+func (c *Core) peer(id uint16) *peer {
+	for i := range c.peers {
+		if c.peers[i].id == id {
+			return &c.peers[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,113 @@
+package raft
+
+// peer is what this server knows of another member. As leader:
+//
+//	        answer that fits            resend time passes, a reject, a new boot
+//	probing ----------------> streaming ----------------------------------------> probing
+//	one message at a time,    entries leave as they come,
+//	paced and backed off      up to the window
+//
+// match <= held < next. Entries up to match are durable there; up to held they are there and equal; up to next-1 they
+// were sent. A peer that is silent for a whole timeout gets heartbeats only, and fewer of them.
+type peer struct {
+	id              uint16
+	incarnation     uint64
+	voter, oldVoter bool
+
+	ballot ballot
+	boot   uint64 // of its last ack; another one means that it restarted
+
+	match, held, next uint64
+	probing, waiting  bool   // waiting: the probe is out
+	resetSeq          uint64 // rejects of messages before this one are about a past that is over
+	contact           int64  // when it last answered in this term
+	promised          int64  // the timeout it last promised, 0: unknown
+	round, roundSent  uint64
+	heartbeatAt       int64
+	resendAt          int64
+	resendWait        int64
+}
+
+func (p *peer) votes(old bool) bool {
+	if old {
+		return p.oldVoter
+	}
+	return p.voter
+}
+
+// restart forgets what an earlier term knew.
+func (p *peer) restart(now int64, next uint64) {
+	*p = peer{id: p.id, incarnation: p.incarnation, voter: p.voter, oldVoter: p.oldVoter,
+		next: next, probing: true, contact: now, heartbeatAt: now}
+}
+
+// reprobe goes back to what is certain. seq is the number of the next message.
+func (p *peer) reprobe(seq uint64) {
+	p.probing, p.waiting, p.resetSeq = true, false, seq
+	p.next = max(p.match, p.held) + 1
+}
+
+func (p *peer) outstanding() bool { return !p.probing && p.next-1 > p.held }
+
+// heard tells what an ack proved; it is true when the peer got further.
+func (p *peer) heard(match, held uint64) bool {
+	further := match > p.match || held > p.held
+	p.match = max(p.match, match)
+	p.held = max(p.held, held, match)
+	p.next = max(p.next, p.held+1)
+	return further
+}
+
+// PeerStatus is a peer as the leader sees it.
+type PeerStatus struct {
+	ID                uint16
+	Match, Held, Next uint64
+	Probing           bool
+	Contact           int64 // when it last answered
+}
+
+// Status is a snapshot for people; it allocates.
+type Status struct {
+	Role                  Role
+	Term                  uint64
+	Vote                  uint16
+	Leader                uint16
+	Last, Commit, Durable uint64
+	FirstDamaged          uint64 // 0: none
+	Voteless              bool
+	Configuration         Configuration
+	ConfigurationIndex    uint64
+	Joint                 bool
+	Voter                 bool // this server, in the configuration in force
+	PromisedUntil         int64
+	Peers                 []PeerStatus // as leader
+	Dropped, Violations   uint64       // messages that could not be right; that contradicted what Raft guarantees
+}
+
+// Status tells what this server is and knows.
+func (c *Core) Status() Status {
+	s := Status{Role: c.role, Term: c.hard.Term, Vote: c.hard.Vote, Leader: c.leader, Last: c.log.last, Commit: c.commit,
+		Durable: c.durable, Voteless: c.voteless, Configuration: c.inForce().Configuration.clone(),
+		ConfigurationIndex: c.inForce().Index, Joint: c.joint, Voter: c.self || c.old, PromisedUntil: c.promise.until,
+		Dropped: c.dropped, Violations: c.violations}
+	if c.damage.any() {
+		s.FirstDamaged = c.damage.first()
+	}
+	if c.role == Leader {
+		for i := range c.peers {
+			p := &c.peers[i]
+			s.Peers = append(s.Peers, PeerStatus{p.id, p.match, p.held, p.next, p.probing, p.contact})
+		}
+	}
+	return s
+}
+
+// Role, Term, Leader and Commit answer without allocating.
+func (c *Core) Role() Role     { return c.role }
+func (c *Core) Term() uint64   { return c.hard.Term }
+func (c *Core) Leader() uint16 { return c.leader }
+func (c *Core) Commit() uint64 { return c.commit }
+func (c *Core) Last() uint64   { return c.log.last }
+
+// TermAt gives the term of the entry at index; false when there is none.
+func (c *Core) TermAt(index uint64) (uint64, bool) { return c.log.term(index) }

@@ -1,0 +1,19 @@
+package raft
+
+// promise is a deadline on this server's own clock: until then it gives no vote and no pre-vote, to itself neither.
+// It only moves forward, so a shorter timeout handed out later never takes back what a leader may rely on.
+type promise struct{ until int64 }
+
+// keep promises a leader heard at now not to elect another for timeout nanoseconds.
+func (p *promise) keep(now, timeout int64) { p.until = max(p.until, now+timeout) }
+
+// holds tells whether a vote would break the promise.
+func (p *promise) holds(now int64) bool { return now < p.until }
+
+// restart begins without a promise: what was promised before a crash is forgotten, which is only safe while no lease
+// rests on it. Where the configuration allows leases, the vote is held for the largest timeout there is.
+func (p *promise) restart(now int64, leases bool, largest int64) {
+	if leases {
+		p.keep(now, largest)
+	}
+}
