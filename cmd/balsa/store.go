@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -107,7 +106,7 @@ func storeCommand(s *streams, w *storeWord) *cobra.Command {
 func carryOut(ctx context.Context, c *client.Client, o *order) (*answer, error) {
 	a, err := perform(ctx, c, o)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", o.word, err)
+		return nil, named(o.word, err)
 	}
 	return a, nil
 }
