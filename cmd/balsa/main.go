@@ -101,11 +101,15 @@ func group(use, short string, subs ...*cobra.Command) *cobra.Command {
 }
 
 func unknownWord(cmd *cobra.Command, word string) error {
+	of := ""
+	if cmd.HasParent() {
+		of = " of " + cmd.CommandPath()
+	}
 	word = unmarkWord(word)
 	if near := nearest(word, names(cmd)); near != "" {
-		return usagef("%s has no command %q; nearest is %q", cmd.CommandPath(), word, near)
+		return usagef("unknown command %q%s; nearest is %q", clip(word), of, near)
 	}
-	return usagef("%s has no command %q; balsa help lists them", cmd.CommandPath(), word)
+	return usagef("unknown command %q%s; %s --help lists them", clip(word), of, cmd.CommandPath())
 }
 
 // flagFault is what the flag parser found wrong, with the nearest flag; where the command itself is unknown, that is

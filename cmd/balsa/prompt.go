@@ -113,7 +113,7 @@ func (p *prompt) complete(ctx context.Context, typed string) readline.Completion
 	}
 	ctx, cancel := context.WithTimeout(ctx, promptPatience)
 	defer cancel()
-	a, err := perform(ctx, p.client, &order{word: "scan", key: []byte(prefix), limit: 50})
+	a, err := p.carryOut(ctx, &order{word: "scan", key: []byte(prefix), limit: 50})
 	if err != nil {
 		return readline.Completions{}
 	}

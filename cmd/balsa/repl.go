@@ -29,7 +29,7 @@ func replCommand(s *streams) *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			p := &prompt{client: c, streams: s, json: flags.json(), timeout: flags.timeout}
+			p := newPrompt(c, s, flags.json(), flags.timeout)
 			return p.run(cmd.Context())
 		},
 	}
@@ -39,10 +39,16 @@ func replCommand(s *streams) *cobra.Command {
 
 // prompt is one session of commands on one client.
 type prompt struct {
-	client  *client.Client
-	streams *streams
-	json    bool
-	timeout time.Duration
+	client   *client.Client
+	carryOut func(ctx context.Context, o *order) (*answer, error)
+	streams  *streams
+	json     bool
+	timeout  time.Duration
+}
+
+func newPrompt(c *client.Client, s *streams, asJSON bool, timeout time.Duration) *prompt {
+	do := func(ctx context.Context, o *order) (*answer, error) { return carryOut(ctx, c, o) }
+	return &prompt{client: c, carryOut: do, streams: s, json: asJSON, timeout: timeout}
 }
 
 // errQuit ends a prompt.
@@ -162,7 +168,7 @@ func (p *prompt) perform(ctx context.Context, c *command, w io.Writer, tty bool)
 	if c.other != nil {
 		return c.other(ctx, w)
 	}
-	a, err := carryOut(ctx, p.client, c.order)
+	a, err := p.carryOut(ctx, c.order)
 	if err != nil {
 		return err
 	}

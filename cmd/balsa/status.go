@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"balsa/cmd/balsa/cluster"
 	"balsa/kv/client"
 )
 
@@ -84,7 +85,7 @@ func askCommand(s *streams, use, short string, show func(context.Context, *clien
 }
 
 func showStatus(ctx context.Context, c *client.Client, w io.Writer, asJSON bool) error {
-	status, err := c.Status(ctx)
+	status, err := cluster.Ask(ctx, c)
 	if err != nil {
 		return named("status", err)
 	}
@@ -92,8 +93,12 @@ func showStatus(ctx context.Context, c *client.Client, w io.Writer, asJSON bool)
 		Leader: status.Leader, Term: status.Term, Voters: orEmpty(status.Voters), Learners: orEmpty(status.Learners),
 		Joint: status.Joint, Nodes: []nodeStatusJSON{},
 	}
-	for _, n := range status.Nodes {
-		j.Nodes = append(j.Nodes, nodeStatusJSON(n))
+	for _, r := range status.Rows {
+		role := cluster.RoleName(r.Role)
+		if !r.Alive {
+			role = "unknown"
+		}
+		j.Nodes = append(j.Nodes, nodeStatusJSON{r.ID, r.Addr, role, r.Term, r.Last, r.Commit, r.Applied, r.Alive})
 	}
 	if asJSON {
 		return writeJSON(w, j)
@@ -130,7 +135,7 @@ func (j *statusJSON) text(w io.Writer) error {
 }
 
 func showMembers(ctx context.Context, c *client.Client, w io.Writer, asJSON bool) error {
-	status, err := c.Status(ctx)
+	status, err := cluster.Ask(ctx, c)
 	if err != nil {
 		return named("member list", err)
 	}
@@ -141,8 +146,8 @@ func showMembers(ctx context.Context, c *client.Client, w io.Writer, asJSON bool
 	if m.Joint {
 		m.Phase = "joint"
 	}
-	for _, n := range status.Nodes {
-		m.Pool = append(m.Pool, poolJSON{n.ID, n.Addr})
+	for _, r := range status.Rows {
+		m.Pool = append(m.Pool, poolJSON{r.ID, r.Addr})
 	}
 	if asJSON {
 		return writeJSON(w, m)
@@ -159,7 +164,7 @@ func showMembers(ctx context.Context, c *client.Client, w io.Writer, asJSON bool
 
 // leaderOf gives the leader and its term, or 0.
 func leaderOf(ctx context.Context, c *client.Client) (leader uint16, term uint64) {
-	status, err := c.Status(ctx)
+	status, err := cluster.Ask(ctx, c)
 	if err != nil {
 		return 0, 0
 	}

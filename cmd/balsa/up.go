@@ -96,28 +96,27 @@ func up(parent context.Context, s *streams, o local.Options, timeout time.Durati
 func runUp(ctx context.Context, s *streams, o local.Options, timeout time.Duration, asJSON bool) (err error) {
 	starting, cancel := context.WithTimeout(ctx, upPatience)
 	defer cancel()
-	cluster, err := local.Run(starting, o)
+	servers, err := local.Run(starting, o)
 	if err != nil {
 		return fmt.Errorf("up: %w", err)
 	}
 	defer func() {
-		if stopped := cluster.Close(); stopped != nil && err == nil && ctx.Err() == nil {
+		if stopped := servers.Close(); stopped != nil && err == nil && ctx.Err() == nil {
 			err = fmt.Errorf("up: stopping: %w", stopped)
 		}
 	}()
-	c, err := client.Open(client.Config{Addrs: cluster.Addrs()[:cluster.Voters()], Timeout: timeout})
+	c, err := client.Open(client.Config{Addrs: servers.Addrs()[:servers.Voters()], Timeout: timeout})
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	if err := waitLeader(starting, c); err != nil {
-		return fmt.Errorf("up: the servers run but elected no leader in %v; their logs are in %s", upPatience, cluster.Dir())
+		return fmt.Errorf("up: the servers run but elected no leader in %v; their logs are in %s", upPatience, servers.Dir())
 	}
-	introduce(s, cluster)
+	introduce(s, servers)
 	ended := make(chan error, 1)
 	go func() {
-		p := &prompt{client: c, streams: s, json: asJSON, timeout: timeout}
-		ended <- p.run(ctx)
+		ended <- newPrompt(c, s, asJSON, timeout).run(ctx)
 	}()
 	select {
 	case err := <-ended:

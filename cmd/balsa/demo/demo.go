@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"balsa/cmd/balsa/cluster"
 	"balsa/cmd/balsa/local"
 	"balsa/kv/client"
 )
@@ -48,13 +49,12 @@ func (s Scenario) Play(ctx context.Context, binary string, out io.Writer) (err e
 	defer cancel()
 	st := &stage{out: out, began: time.Now(), acknowledged: map[string]string{}, unsure: map[string][]string{}}
 	st.say("%s: %s", s.Name, s.About)
-	cluster, err := local.Run(ctx, local.Options{Binary: binary, Nodes: 3})
+	st.cluster, err = local.Run(ctx, local.Options{Binary: binary, Nodes: 3})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, cluster.Close()) }()
-	st.cluster = cluster
-	st.client, err = client.Open(client.Config{Addrs: cluster.Addrs(), Timeout: 10 * time.Second})
+	defer func() { err = errors.Join(err, st.cluster.Close()) }()
+	st.client, err = client.Open(client.Config{Addrs: st.cluster.Addrs(), Timeout: 10 * time.Second})
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ const leaderPoll = 10 * time.Millisecond
 func (s *stage) leader(ctx context.Context, other uint16) (*local.Server, uint64, error) {
 	for {
 		asking, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
-		status, err := s.client.Status(asking)
+		status, err := cluster.Ask(asking, s.client)
 		cancel()
 		if err == nil && status.Leader != 0 && status.Leader != other {
 			server := s.cluster.Server(int(status.Leader))
