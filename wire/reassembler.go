@@ -210,7 +210,8 @@ func (r *Reassembler) open(now int64, k key, f *Fragment) (int, error) {
 		have = append(have, 0)
 	}
 	s.have = have
-	if s.buf = r.spare; cap(s.buf) < int(f.Total) {
+	// A spare far too large would hold more memory than is accounted for.
+	if s.buf = r.spare; cap(s.buf) < int(f.Total) || cap(s.buf) > 2*int(f.Total) {
 		s.buf = make([]byte, f.Total)
 	}
 	r.spare = nil
