@@ -42,7 +42,7 @@ POOL is every known server; the voters are those that found the cluster, all of 
 			if !slices.ContainsFunc(pool, func(s wire.Server) bool { return s.ID == id }) {
 				return usagef("--id %d is not in the pool %s", id, cluster)
 			}
-			if err := node.Init(node.InitOptions{FS: vfs.OS, Dir: data, ID: id, Pool: pool, Voters: first, Name: name}); err != nil {
+			if err := node.Init(node.InitOptions{FS: vfs.OS, Dir: data, ID: id, Pool: pool, Voters: first, Name: name, Random: node.Random}); err != nil {
 				return fmt.Errorf("init: %w", err)
 			}
 			fmt.Fprintf(s.err, "made server %d in %s; start it with: balsa serve --data %s\n", id, data, data)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os/signal"
 	"syscall"
 
@@ -89,9 +90,10 @@ func serve(cmd *cobra.Command, s *streams, o *serveFlags) error {
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	logger := slog.New(o.handler(s.err))
 	err := node.Serve(ctx, node.Config{
-		Dir: o.data, Listen: o.listen, Insecure: o.insecure, SegmentBytes: int64(o.segment),
-		Logger: slog.New(o.handler(s.err)),
+		Data: o.data, Listen: o.listen, Insecure: o.insecure, SegmentBytes: int64(o.segment), Logger: logger,
+		Ready: func(_ *node.Node, listen netip.AddrPort) { logger.Info("ready", "listen", listen, "data", o.data) },
 	})
 	return explainServe(o, err)
 }
