@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 
 	"balsa/kv"
@@ -12,7 +13,7 @@ func perform(ctx context.Context, c *client.Client, o *order) (*answer, error) {
 	if o.word == "scan" {
 		return performScan(ctx, c, o)
 	}
-	cmd := &kv.Command{Key: o.key}
+	cmd := &client.Op{Key: o.key}
 	switch o.word {
 	case "get":
 		cmd.Op = kv.Get
@@ -30,5 +31,15 @@ func perform(ctx context.Context, c *client.Client, o *order) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &answer{word: o.word, key: o.key, value: r.Value, index: r.Index, term: r.Term, seq: r.Sub}, nil
+	return &answer{word: o.word, key: o.key, value: r.Value, index: r.Index, term: r.Term, seq: r.Seq}, nil
+}
+
+// performScan gathers a whole range; it is read page by page, each page linearizably.
+func performScan(ctx context.Context, c *client.Client, o *order) (*answer, error) {
+	a := &answer{word: "scan"}
+	err := c.Scan(ctx, o.key, o.from, o.to, o.limit, func(key, value []byte) bool {
+		a.pairs = append(a.pairs, pair{bytes.Clone(key), bytes.Clone(value)})
+		return true
+	})
+	return a, err
 }

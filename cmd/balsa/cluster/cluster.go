@@ -5,7 +5,6 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"balsa/kv/client"
 	"balsa/wire"
@@ -22,47 +21,17 @@ type View struct {
 	Rows      []client.Row // one a server that is known, by id; a dead one too
 }
 
-// patience is what a silent server is waited for once another has answered. A dead process is noticed at once.
-const patience = 500 * time.Millisecond
-
-// Ask asks every server. It fails only if none answered before ctx ended; the error is client.ErrNotApplied then.
+// Ask asks every server. It fails only if none answers before ctx ends; the error is client.ErrNotApplied then.
 func Ask(ctx context.Context, c *client.Client) (View, error) {
-	for {
-		asking, cancel := context.WithTimeout(ctx, patience)
-		rows, err := c.Status(asking)
-		cancel()
-		view, some, configErr := see(rows)
-		if some {
-			return view, configErr
-		}
-		if ctx.Err() != nil || err != nil && asking.Err() == nil {
-			return View{}, nobody(rows, err)
-		}
-		if asking.Err() == nil { // all refused at once: a pause, then again
-			select {
-			case <-asking.Done():
-			case <-ctx.Done():
-			}
-		}
+	status, err := c.Status(ctx)
+	if err != nil {
+		return View{}, fmt.Errorf("%w: %w", err, client.ErrNotApplied)
 	}
+	return see(status.Rows)
 }
 
-func nobody(rows []client.Row, err error) error {
-	refused := 0
-	for _, r := range rows {
-		if r.Refused {
-			refused++
-		}
-	}
-	if len(rows) == 0 && err != nil {
-		return fmt.Errorf("%w: no server answered: %w", client.ErrNotApplied, err)
-	}
-	return fmt.Errorf("%w: no server answered at the given addresses (%d refused: no process there; %d silent)",
-		client.ErrNotApplied, refused, len(rows)-refused)
-}
-
-// see makes one view of many rows; some says whether anybody answered.
-func see(rows []client.Row) (view View, some bool, err error) {
+// see makes one view of many rows.
+func see(rows []client.Row) (view View, err error) {
 	view.Rows = rows
 	var best *client.Row // whose configuration counts: the leader's, else the most advanced one
 	for i := range rows {
@@ -70,24 +39,23 @@ func see(rows []client.Row) (view View, some bool, err error) {
 		if !r.Alive {
 			continue
 		}
-		some = true
 		view.Term = max(view.Term, r.Term)
 		if best == nil || better(r, best) {
 			best = r
 		}
 	}
 	if best == nil {
-		return view, false, nil
+		return view, nil
 	}
 	if best.Role == wire.RoleLeader && best.Term == view.Term {
 		view.Leader = best.ID
 	}
 	if len(best.Configuration) == 0 {
-		return view, true, nil
+		return view, nil
 	}
 	c, err := wire.DecodeConfiguration(best.Configuration)
 	if err != nil {
-		return view, true, fmt.Errorf("the configuration that server %d told: %w", best.ID, err)
+		return view, fmt.Errorf("the configuration that server %d told: %w", best.ID, err)
 	}
 	for _, m := range c.Members {
 		if m.Role == wire.MemberVoter {
@@ -97,7 +65,7 @@ func see(rows []client.Row) (view View, some bool, err error) {
 		}
 	}
 	view.OldVoters, view.Joint = c.Old, len(c.Old) > 0
-	return view, true, nil
+	return view, nil
 }
 
 // better says whether a's word counts more than b's.
