@@ -163,7 +163,11 @@ A key or value with blanks is written as a Go string: put "two words" "line\n"
 
 // perform carries out a command and writes its answer.
 func (p *prompt) perform(ctx context.Context, c *command, w io.Writer, tty bool) error {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	limit := c.timeout
+	if limit >= p.timeout { // the client's own, which says more when it ends an operation
+		limit += timeoutGrace
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if c.other != nil {
 		return c.other(ctx, w)

@@ -75,7 +75,7 @@ func askCommand(s *streams, use, short string, show func(context.Context, *clien
 				return err
 			}
 			defer c.Close()
-			ctx, cancel := context.WithTimeout(cmd.Context(), flags.timeout)
+			ctx, cancel := flags.bound(cmd.Context())
 			defer cancel()
 			return show(ctx, c, s.out, flags.json())
 		},

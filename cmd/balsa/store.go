@@ -71,6 +71,15 @@ func (c *clientFlags) dial(oneShot bool) (*client.Client, error) {
 	return client.Open(client.Config{Addrs: addrs, Timeout: c.timeout, OneShot: oneShot})
 }
 
+// timeoutGrace lets an operation end by its own timeout, which says what was tried, before the context does, which does
+// not.
+const timeoutGrace = 100 * time.Millisecond
+
+// bound ends what takes more than one operation, such as a long scan.
+func (c *clientFlags) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, c.timeout+timeoutGrace)
+}
+
 // storeCommand is the door of put, get, del, cas and scan.
 func storeCommand(s *streams, w *storeWord) *cobra.Command {
 	var flags clientFlags
@@ -87,7 +96,7 @@ func storeCommand(s *streams, w *storeWord) *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			ctx, cancel := context.WithTimeout(cmd.Context(), flags.timeout)
+			ctx, cancel := flags.bound(cmd.Context())
 			defer cancel()
 			a, err := carryOut(ctx, c, o)
 			if err != nil {
