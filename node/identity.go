@@ -17,22 +17,23 @@ import (
 //
 //	offset  0  version 1 | flags 1 (1: has a list) | id 2 | name length 2 | voters 2
 //	        8  incarnation 8
-//	       16  segment bytes 8
-//	       24  voter ids 2 each | name | pool length 4 | pool | list length 4 | list
+//	       16  voter ids 2 each | name | pool length 4 | pool | list length 4 | list
 type identity struct {
-	ID           uint16
-	Incarnation  uint64
-	SegmentBytes int64
-	Name         string
-	Voters       []uint16      // the first voters, ascending; the lowest founds
-	Pool         []wire.Server // every server that init was told of
-	List         []byte        // encoded founding configuration; nil while blank
+	ID          uint16
+	Incarnation uint64
+	Name        string
+	Voters      []uint16      // the first voters, ascending; the lowest founds
+	Pool        []wire.Server // every server that init was told of
+	List        []byte        // encoded founding configuration; nil while blank
 }
 
-const identityVersion = 1
+const (
+	identityVersion     = 1
+	identityHeaderBytes = 16
+)
 
 func (d *identity) encode() []byte {
-	b := make([]byte, 24, 256)
+	b := make([]byte, identityHeaderBytes, 256)
 	b[0] = identityVersion
 	if d.List != nil {
 		b[1] = 1
@@ -41,7 +42,6 @@ func (d *identity) encode() []byte {
 	binary.LittleEndian.PutUint16(b[4:], uint16(len(d.Name)))
 	binary.LittleEndian.PutUint16(b[6:], uint16(len(d.Voters)))
 	binary.LittleEndian.PutUint64(b[8:], d.Incarnation)
-	binary.LittleEndian.PutUint64(b[16:], uint64(d.SegmentBytes))
 	for _, v := range d.Voters {
 		b = binary.LittleEndian.AppendUint16(b, v)
 	}
@@ -54,8 +54,8 @@ func (d *identity) encode() []byte {
 }
 
 func (d *identity) decode(b []byte) error {
-	if len(b) < 24 {
-		return fmt.Errorf("%d bytes, want at least 24", len(b))
+	if len(b) < identityHeaderBytes {
+		return fmt.Errorf("%d bytes, want at least %d", len(b), identityHeaderBytes)
 	}
 	if b[0] != identityVersion {
 		return fmt.Errorf("version %d, want %d", b[0], identityVersion)
@@ -65,8 +65,7 @@ func (d *identity) decode(b []byte) error {
 	name := int(binary.LittleEndian.Uint16(b[4:]))
 	voters := int(binary.LittleEndian.Uint16(b[6:]))
 	d.Incarnation = binary.LittleEndian.Uint64(b[8:])
-	d.SegmentBytes = int64(binary.LittleEndian.Uint64(b[16:]))
-	b = b[24:]
+	b = b[identityHeaderBytes:]
 	if len(b) < 2*voters+name {
 		return errors.New("cut short in its voters or name")
 	}
@@ -128,7 +127,7 @@ func Init(o InitOptions) error {
 	if err := checkInit(&o); err != nil {
 		return err
 	}
-	d := identity{ID: o.ID, Incarnation: o.Random() | 1, Name: o.Name, Pool: o.Pool, Voters: o.Voters, SegmentBytes: o.SegmentBytes}
+	d := identity{ID: o.ID, Incarnation: o.Random() | 1, Name: o.Name, Pool: o.Pool, Voters: o.Voters}
 	return wal.Create(wal.Options{FS: o.FS, Dir: o.Dir, SegmentBytes: o.SegmentBytes, Random: o.Random}, d.encode())
 }
 
@@ -174,6 +173,26 @@ func checkInit(o *InitOptions) error {
 		if !known(v) {
 			return fmt.Errorf("%w: first voter %d is not in it", ErrPool, v)
 		}
+	}
+	return checkFits(o)
+}
+
+// checkFits refuses a pool or a founding list that no ordinary datagram holds:
+// both travel before anything is known of the path.
+func checkFits(o *InitOptions) error {
+	const room = 128 // of a hello's or an answer's own fields
+	most := wire.MaxFrame(wire.SafeDatagram) - room
+	if size := len(wire.AppendServers(nil, o.Pool)); size > most {
+		return fmt.Errorf("%w: its %d addresses take %d bytes, want at most %d", ErrPool, len(o.Pool), size, most)
+	}
+	var list wire.Configuration
+	for _, s := range o.Pool {
+		if slices.Contains(o.Voters, s.ID) {
+			list.Members = append(list.Members, wire.Member{ID: s.ID, Incarnation: 1, Role: wire.MemberVoter, Addr: s.Addr})
+		}
+	}
+	if size := len(wire.AppendConfiguration(nil, &list)); size > most {
+		return fmt.Errorf("%w: a founding list of %d first voters takes %d bytes, want at most %d", ErrPool, len(o.Voters), size, most)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"net/netip"
+	"slices"
 
 	"balsa/kv"
 	"balsa/node/raft"
@@ -33,6 +34,7 @@ func (n *Node) Deliver(now int64, from netip.AddrPort, datagram []byte) {
 	}
 	if h.Cluster != n.tag && h.Cluster != 0 && n.tag != 0 {
 		n.Counters.DroppedCluster++
+		n.tellForeign(&h, from)
 		return
 	}
 	for {
@@ -52,6 +54,17 @@ func (n *Node) answerMismatch(from netip.AddrPort, question []byte) {
 	if answer := wire.AppendMismatch(nil, question); len(answer) > 0 && len(n.out.raw) < maxMismatches {
 		n.out.raw = append(n.out.raw, wire.Packet{To: from, Bytes: answer})
 	}
+}
+
+// tellForeign says once that a server we expect belongs to another cluster: its
+// data directory, or ours, was made for another one.
+func (n *Node) tellForeign(h *wire.Header, from netip.AddrPort) {
+	if h.Src == wire.ClientNode || slices.Contains(n.foreign, h.Src) || n.out.addressOf(h.Src) == nil {
+		return
+	}
+	n.foreign = append(n.foreign, h.Src)
+	n.logger.Error("a server of our pool belongs to another cluster: its data directory or this one was made for another",
+		"server", h.Src, "addr", from, "got_cluster_tag", h.Cluster, "want_cluster_tag", n.tag)
 }
 
 // maxMismatches bounds the answers a turn gives to strangers.

@@ -67,8 +67,9 @@ type Node struct {
 
 	founding       founding
 	configurations configurations
-	ledTerm        uint64 // the term this server leads, 0 when it does not
-	toldLeader     uint16 // the leader that the last log line named
+	ledTerm        uint64   // the term this server leads, 0 when it does not
+	toldLeader     uint16   // the leader that the last log line named
+	foreign        []uint16 // servers of another cluster at our servers' addresses, told once
 
 	// Inbound, reused from datagram to datagram.
 	entries []raft.Entry
@@ -193,7 +194,6 @@ const (
 	uncommittedBytes   = 32 << 20 // proposed and not committed; beyond it commands are refused as busy
 	maxReassemblyBytes = 64 << 20
 	maxReassemblySlots = 64 // messages
-	maxUnapplied       = 1 << 16
 )
 
 // Log gives the shell the log, to prepare its next segment beside the loop.

@@ -241,6 +241,9 @@ func TestDatagramsThatAreNotForUsAreCountedAndDropped(t *testing.T) {
 	if n.Counters.DroppedCluster == 0 || n.Counters.DroppedDestination == 0 {
 		t.Errorf("got %+v, want a drop for the cluster and one for the destination", n.Counters)
 	}
+	if !slices.Equal(n.foreign, []uint16{other}) {
+		t.Errorf("told of members of another cluster: %v, want %d once", n.foreign, other)
+	}
 	if n.core.Term() != term || !n.Leading() {
 		t.Error("a vote of another cluster, destination or incarnation had an effect")
 	}
@@ -254,6 +257,8 @@ func TestInitRefusesWhatDoesNotFit(t *testing.T) {
 		"not in the pool":      {ID: 3, Pool: pool},
 		"voter not in pool":    {ID: 1, Pool: pool, Voters: []uint16{1, 9}},
 		"an id twice":          {ID: 1, Pool: append([]wire.Server{{ID: 1, Addr: "x:1"}}, pool...)},
+		"a bad address":        {ID: 1, Pool: []wire.Server{{ID: 1, Addr: "a b\n:1"}}},
+		"too many voters":      {ID: 1, Pool: manyServers(40)},
 		"the client's node id": {ID: 1, Pool: append([]wire.Server{{ID: wire.ClientNode, Addr: "x:1"}}, pool...)},
 	} {
 		o.FS, o.Dir, o.Random = vfs.NewMem(), "d", random
@@ -270,8 +275,16 @@ func TestInitRefusesWhatDoesNotFit(t *testing.T) {
 	}
 }
 
+func manyServers(count int) []wire.Server {
+	var pool []wire.Server
+	for i := range count {
+		pool = append(pool, wire.Server{ID: uint16(i + 1), Addr: fmt.Sprintf("server-%d.example.org:7101", i)})
+	}
+	return pool
+}
+
 func TestIdentityDecodesWhatItEncodesAndRefusesEveryCut(t *testing.T) {
-	d := identity{ID: 7, Incarnation: 12, SegmentBytes: 1 << 20, Name: "seven", Voters: []uint16{1, 7},
+	d := identity{ID: 7, Incarnation: 12, Name: "seven", Voters: []uint16{1, 7},
 		Pool: []wire.Server{{ID: 1, Addr: "a:1"}, {ID: 7, Addr: "b:2"}}, List: []byte("a list")}
 	b := d.encode()
 	var got identity

@@ -77,6 +77,8 @@ type header struct {
 	kind, codec uint8
 	group       uint16
 	count, raw  uint32
+	number      int // of the record in its batch, from 0
+	records     int // in the batch
 	stateMark
 }
 
@@ -123,13 +125,15 @@ func (h *header) encode(b []byte) {
 	le.PutUint32(b[116:], h.generation)
 	le.PutUint16(b[120:], h.vote)
 	le.PutUint16(b[122:], h.foundings)
-	le.PutUint32(b[124:], 0)
+	le.PutUint16(b[124:], uint16(h.number))
+	le.PutUint16(b[126:], 0)
 }
 
 // finishHeader adds what is known only when the batch is complete, and the checksum, which it returns.
-func finishHeader(b []byte, flags uint8, batch int64, prev uint64, synced int64, last, lastTerm uint64) uint64 {
+func finishHeader(b []byte, flags uint8, batch int64, records int, prev uint64, synced int64, last, lastTerm uint64) uint64 {
 	b = b[:headerBytes]
 	b[17] |= flags
+	le.PutUint16(b[126:], uint16(records))
 	le.PutUint16(b[26:], uint16(batch/sectorBytes))
 	le.PutUint64(b[32:], prev)
 	le.PutUint64(b[40:], uint64(synced))
@@ -184,6 +188,7 @@ func (h *header) decodeFields(b []byte) {
 		prev: le.Uint64(b[32:]), synced: int64(le.Uint64(b[40:])), index: le.Uint64(b[48:]), term: le.Uint64(b[56:]),
 		last: le.Uint64(b[64:]), lastTerm: le.Uint64(b[72:]), bodySum: le.Uint64(b[88:]), time: int64(le.Uint64(b[96:])),
 		kind: b[104], codec: b[105], group: le.Uint16(b[106:]), count: le.Uint32(b[108:]), raw: le.Uint32(b[112:]),
+		number: int(le.Uint16(b[124:])), records: int(le.Uint16(b[126:])),
 		stateMark: stateMark{
 			current: le.Uint64(b[80:]), generation: le.Uint32(b[116:]), vote: le.Uint16(b[120:]), foundings: le.Uint16(b[122:]),
 			voteless: b[17]&flagVoteless != 0,
@@ -288,6 +293,7 @@ type trailer struct {
 	start          int64 // of its batch, in the segment
 	last, lastTerm uint64
 	synced         int64
+	records        int
 	stateMark
 }
 
@@ -309,7 +315,8 @@ func (t *trailer) encode(b []byte, salt uint64) {
 		magic |= 1 << 31
 	}
 	le.PutUint32(b[56:], magic)
-	le.PutUint32(b[60:], recordFormat)
+	le.PutUint16(b[60:], recordFormat)
+	le.PutUint16(b[62:], uint16(t.records))
 	le.PutUint64(b, xxhash.Sum64(b[8:]))
 }
 
@@ -319,12 +326,12 @@ func decodeTrailer(b []byte, salt uint64, t *trailer) bool {
 	}
 	b = b[:trailerBytes]
 	magic := le.Uint32(b[56:])
-	if le.Uint64(b[8:]) != salt || magic&^(1<<31) != trailerMagic || le.Uint32(b[60:]) != recordFormat || le.Uint64(b) != xxhash.Sum64(b[8:]) {
+	if le.Uint64(b[8:]) != salt || magic&^(1<<31) != trailerMagic || le.Uint16(b[60:]) != recordFormat || le.Uint64(b) != xxhash.Sum64(b[8:]) {
 		return false
 	}
 	*t = trailer{
 		start: int64(le.Uint32(b[16:])) * sectorBytes, synced: int64(le.Uint32(b[20:])) * sectorBytes,
-		last: le.Uint64(b[24:]), lastTerm: le.Uint64(b[32:]),
+		last: le.Uint64(b[24:]), lastTerm: le.Uint64(b[32:]), records: int(le.Uint16(b[62:])),
 		stateMark: stateMark{current: le.Uint64(b[40:]), generation: le.Uint32(b[48:]), vote: le.Uint16(b[52:]),
 			foundings: le.Uint16(b[54:]), voteless: magic>>31 == 1},
 	}

@@ -32,6 +32,7 @@ type recovery struct {
 	founded  uint16 // count that the founding record carried
 	maxFound uint16 // highest count that anything carried
 	gap      bool   // something is lost here, and nothing yet tells what the log is after it
+	gapLost  int    // how many records are lost there; 0 if that is not known
 	hardSure bool   // a mark was read behind everything that is lost
 	reached  uint64 // highest term that anything carried
 	time     int64
@@ -44,7 +45,10 @@ func (r *recovery) visit(f *segmentFile, g *finding) error {
 	}
 	switch g.kind {
 	case foundHole:
-		r.gap, r.hardSure = true, false
+		if r.gap {
+			g.lost = 0 // two holes and nothing between
+		}
+		r.gap, r.gapLost, r.hardSure = true, g.lost, false
 	case foundEnd:
 		if g.marked {
 			r.mark(&g.h.stateMark)
@@ -79,7 +83,9 @@ func (r *recovery) record(f *segmentFile, g *finding) {
 		r.entry(g, at)
 		return
 	case TypeTruncate:
-		r.gap = true // what is void is not missing
+		if !r.gap {
+			r.gap, r.gapLost = true, 0 // what is void is not missing
+		}
 		r.resolve(h.index-1, h.prevTerm)
 	case TypeFounding:
 		if !g.bad && h.foundings >= r.founded {
@@ -139,7 +145,8 @@ func (r *recovery) resolve(index, term uint64) {
 	}
 	switch {
 	case index > r.last && term == r.lastTerm:
-	case index == r.first && r.last < r.first && term != unknownTerm:
+	case index == r.first && r.last < r.first && term != unknownTerm: // the first of all has nothing to void
+	case index == r.last+1 && r.gap && r.gapLost == 1 && term != unknownTerm: // one record cannot void and add
 	case index < r.last && index+1 >= r.first && term == r.termAt(index):
 		r.cutTo(index)
 		return

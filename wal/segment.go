@@ -29,7 +29,7 @@ const (
 	MinSegmentBytes     = 64 << 10
 	defaultSegmentBytes = 64 << 20
 	firstSegmentBytes   = 4 << 20
-	maxBatchBytes       = 16 << 20
+	maxBatchBytes       = 4 << 20 // offsets and counts of 16 bits reach twice as far
 )
 
 // segmentHeader is what the first sector of a segment says; all zeros there mean a spare, not used yet.

@@ -26,7 +26,7 @@ func (p *Problem) String() string {
 type pageState uint8
 
 const (
-	pageSpare pageState = iota // all zero: not used yet
+	pageSpare pageState = iota // no header, all zero: not used yet, or begun and never synced
 	pageUsed
 	pageLost  // neither copy of the header can be read
 	pageNewer // of a later format
@@ -165,7 +165,7 @@ func (s *survey) readPage(f *segmentFile) error {
 		for i, off := range [2]int64{slotOffset0, slotOffset1} {
 			f.slots[i] = decodeSlot(b[off:], f.h.salt, &f.marks[i])
 		}
-	case !isZero(b):
+	case !isZero(b[:sectorBytes]) || !isZero(b[headerCopy:]):
 		f.page = pageLost
 	}
 	return nil

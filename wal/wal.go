@@ -237,7 +237,7 @@ func (l *Log) encode(h *header, body []byte) loc {
 	if len(body) == 0 && h.typ != TypeEntry {
 		h.bodySum = xxhash.Sum64(nil)
 	}
-	h.at = int64(len(b.buf) - b.start)
+	h.at, h.number = int64(len(b.buf)-b.start), len(b.recs)
 	if l.voteless {
 		h.flags |= flagVoteless
 	}
@@ -301,9 +301,9 @@ func (l *Log) finish() {
 		if i == len(b.recs)-1 {
 			flags |= flagLast
 		}
-		l.prev = finishHeader(b.buf[pos:], flags, int64(size), l.prev, synced, l.last, l.lastTerm)
+		l.prev = finishHeader(b.buf[pos:], flags, int64(size), len(b.recs), l.prev, synced, l.last, l.lastTerm)
 	}
-	t := trailer{start: l.off, last: l.last, lastTerm: l.lastTerm, synced: synced, stateMark: l.stateMark}
+	t := trailer{start: l.off, last: l.last, lastTerm: l.lastTerm, synced: synced, records: len(b.recs), stateMark: l.stateMark}
 	t.encode(b.buf[len(b.buf)-trailerBytes:], l.seg.salt)
 	e := &b.extents[len(b.extents)-1]
 	e.to = len(b.buf)

@@ -2,6 +2,7 @@ package wal
 
 import (
 	"fmt"
+	"math/bits"
 )
 
 // findingKind says what a finding is.
@@ -21,6 +22,7 @@ type finding struct {
 	h         header
 	body      []byte // not whitened any more; a view, nil if bad
 	bad       bool
+	lost      int  // foundHole: how many records were in it; 0 if that is not known
 	marked    bool // foundEnd: h.stateMark was read from a trailer
 	synced    bool // something later proves it durable
 	verdict   Verdict
@@ -155,6 +157,10 @@ func (w *walker) trailerAt(x, end int64, s *span) bool {
 // batch judges what begins at x, visits it, and returns how far it goes.
 func (w *walker) batch(x int64) (int64, error) {
 	s := w.measure(x)
+	if s.size == 0 && w.proof <= x && w.strayBits(x) {
+		w.cutFrom = x
+		return 0, w.visit(&finding{kind: foundHole, off: x, size: w.limit - x, verdict: Torn, reason: "stray bits in space never written to"})
+	}
 	prev, broken, whole := w.prev, w.broken, false
 	if s.size > 0 {
 		whole = w.parse(x, &s)
@@ -182,6 +188,18 @@ func (w *walker) batch(x int64) (int64, error) {
 		return region, w.show(Corrupt, "in synced bytes")
 	}
 	return region, w.show(Suspect, "nothing proves whether it was synced")
+}
+
+// maxStrayBits is far below the bits set in the smallest batch, whose salts and checksums alone have about 300.
+const maxStrayBits = 16
+
+// strayBits says whether what is set from x on is too little to be what is left of a batch.
+func (w *walker) strayBits(x int64) bool {
+	n := 0
+	for ; x < w.limit && n <= maxStrayBits; x++ {
+		n += bits.OnesCount8(w.data[x])
+	}
+	return n <= maxStrayBits
 }
 
 func (w *walker) untilZero(x, end int64) int64 {
@@ -223,7 +241,7 @@ func (w *walker) torn(x, size int64) error {
 func (w *walker) parse(x int64, s *span) bool {
 	w.parsed = w.parsed[:0]
 	whole, last := true, false
-	p, end := x, x+s.size-trailerBytes
+	p, end, number := x, x+s.size-trailerBytes, 0
 	prev, broken := w.prev, w.broken
 	for p < end && !last {
 		f := finding{off: p}
@@ -236,6 +254,8 @@ func (w *walker) parse(x int64, s *span) bool {
 			p = q
 			continue
 		}
+		w.fillHole(f.h.number - number)
+		number = f.h.number + 1
 		f.size = f.h.size()
 		f.body = w.data[p+headerBytes : p+headerBytes+int64(f.h.body)]
 		if !w.bodyFits(&f) {
@@ -254,6 +274,12 @@ func (w *walker) parse(x int64, s *span) bool {
 			whole = false
 		}
 	}
+	switch {
+	case s.whole:
+		w.fillHole(s.h.records - number)
+	case s.tail:
+		w.fillHole(s.t.records - number)
+	}
 	if p < end && !isAll(w.data[p:end], padByte) || !s.tail {
 		w.parsed = append(w.parsed, finding{kind: foundGap, off: min(p, end), size: x + s.size - min(p, end), reason: "filling or trailer damaged"})
 		whole = false
@@ -263,6 +289,13 @@ func (w *walker) parse(x int64, s *span) bool {
 	}
 	w.prev, w.broken = prev, broken
 	return whole
+}
+
+// fillHole tells a hole that was listed last how many records were in it.
+func (w *walker) fillHole(lost int) {
+	if n := len(w.parsed); n > 0 && w.parsed[n-1].kind == foundHole {
+		w.parsed[n-1].lost = max(lost, 0)
+	}
 }
 
 // ending is the finding that tells what a damaged batch came to.

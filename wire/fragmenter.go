@@ -207,7 +207,8 @@ func (f *Fragmenter) send(now int64, p *Packer, m *outgoing, i int) {
 }
 
 // arrived marks what a status names, and what it shows to be lost: a piece that is
-// still missing though three that were sent after it are there.
+// still missing though three that were sent after it are there, and a round trip and
+// a quarter have passed (pieces of one burst overtake each other).
 func (f *Fragmenter) arrived(now int64, m *outgoing, s *FragmentStatus) {
 	have := int(s.Have) / f.stride
 	if int(s.Have)%f.stride != 0 || have > m.next {
@@ -242,7 +243,7 @@ func (f *Fragmenter) arrived(now int64, m *outgoing, s *FragmentStatus) {
 		}
 	}
 	for i := m.base; i < m.next; i++ {
-		if s := &m.ring[i%ringPieces]; !s.held && s.order < latest[2] {
+		if s := &m.ring[i%ringPieces]; !s.held && s.order < latest[2] && now-s.at >= f.trip+f.trip/4 {
 			s.lost = true
 		}
 	}

@@ -83,11 +83,7 @@ func (c *Core) askVotes(again bool) {
 	for i := range c.peers {
 		if p := &c.peers[i]; (p.voter || p.oldVoter) && p.ballot == ballotNone {
 			m.To = p.id
-			if m.Pre {
-				c.send(m)
-			} else {
-				c.answer(m)
-			}
+			c.answer(m)
 		}
 	}
 }

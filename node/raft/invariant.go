@@ -54,7 +54,7 @@ func (c *Core) checkConfigurations() error {
 		}
 	}
 	n := len(c.configs)
-	if n > 1 && c.role == Leader && c.configs[n-2].Index > c.commit {
+	if n > 1 && c.role == Leader && c.configs[n-1].Index > c.firstOfTerm && c.configs[n-2].Index > c.commit {
 		return fmt.Errorf("two uncommitted configurations, at %d and %d", c.configs[n-2].Index, c.configs[n-1].Index)
 	}
 	k := c.inForce()

@@ -195,7 +195,7 @@ func (s *Socket) Receive(deadline time.Time) (int, error) {
 	if err != nil {
 		return 0, s.failed(err)
 	}
-	return s.received()
+	return s.collect()
 }
 
 // poll takes what is there without waiting, whatever the read deadline says.
@@ -204,11 +204,11 @@ func (s *Socket) poll() (int, error) {
 	if err := s.raw.Control(s.in.once); err != nil {
 		return 0, s.failed(err)
 	}
-	return s.received()
+	return s.collect()
 }
 
-// received sorts out what the kernel gave: too large ones are dropped.
-func (s *Socket) received() (int, error) {
+// collect sorts out what the kernel gave: too large ones are dropped.
+func (s *Socket) collect() (int, error) {
 	r := &s.in
 	if r.errno != 0 && r.errno != unix.EAGAIN {
 		return 0, fmt.Errorf("udp: receive at %s: %w", s.local, os.NewSyscallError("recvmmsg", r.errno))
@@ -398,10 +398,12 @@ func (w *writer) flush(fd uintptr) {
 			return
 		case e == unix.EINTR:
 		case pendingError(e) && repeats < 8:
+			repeats++
 			if w.s.drain(fd) > 0 {
 				w.s.Wake() // this may not be the goroutine that looks at Refused
+			} else if repeats > 1 {
+				repeats = 8 // nothing is pending: the error is this datagram's own
 			}
-			repeats++
 		default: // this one is lost, not those behind it
 			w.s.lost.Add(1)
 			at++
