@@ -164,11 +164,12 @@ func (c *Core) Submit(now int64, cmd *kv.Command, deadline int64, token uint64) 
 		o.deadline = now + c.cfg.Timeout
 	}
 	c.insertByEnd(h)
-	if err := o.cmd.Check(); err != nil {
+	err := o.cmd.Check()
+	o.cmd.Seq = 0 // given when it is first sent
+	if err != nil {
 		c.finish(h, NotApplied, kv.Result{}, limitError(&o.cmd, err))
 		return Handle(h)
 	}
-	o.cmd.Seq = 0
 	c.enqueue(h)
 	if c.leader == nil {
 		c.discover()

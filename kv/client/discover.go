@@ -30,28 +30,27 @@ type server struct {
 	seen      replay
 }
 
-// replay tells a datagram that was seen before from a new one, for the last 64 numbers of one boot.
+// replay tells a datagram that was seen before from a new one, for the last replayWindow numbers of one boot. What
+// is older counts as seen.
 type replay struct {
 	top  uint64
-	bits uint64
+	bits [replayWindow / 64]uint64 // by number modulo replayWindow
 }
 
+const replayWindow = 4096 // above what a large answer has on its way at once
+
 func (r *replay) fresh(n uint64) bool {
-	switch {
-	case n > r.top:
-		if d := n - r.top; d < 64 {
-			r.bits = r.bits<<d | 1
-		} else {
-			r.bits = 1
+	if n > r.top {
+		for i := max(r.top+1, n-min(n, replayWindow-1)); i <= n; i++ {
+			r.bits[i/64%(replayWindow/64)] &^= 1 << (i % 64)
 		}
 		r.top = n
-		return true
-	case r.top-n >= 64:
+	} else if r.top-n >= replayWindow {
 		return false
 	}
-	bit := uint64(1) << (r.top - n)
-	old := r.bits&bit != 0
-	r.bits |= bit
+	word, bit := &r.bits[n/64%(replayWindow/64)], uint64(1)<<(n%64)
+	old := *word&bit != 0
+	*word |= bit
 	return !old
 }
 
