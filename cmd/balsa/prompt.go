@@ -26,7 +26,8 @@ const longestHistory = 4 << 10
 func (p *prompt) interactive(ctx context.Context) error {
 	shell := readline.NewShell(inputrc.WithApp("balsa"))
 	shell.Config.Set("enable-bracketed-paste", true) // else a paste is redrawn key by key
-	shell.Prompt.Primary(func() string { return p.who(ctx) })
+	who := ""
+	shell.Prompt.Primary(func() string { return who }) // at each key
 	shell.Completer = func(line []rune, cursor int) readline.Completions { return p.complete(ctx, string(line[:cursor])) }
 	if h := openHistory(); h != nil {
 		shell.History.Delete()
@@ -34,6 +35,7 @@ func (p *prompt) interactive(ctx context.Context) error {
 	}
 	code := exitDone
 	for ctx.Err() == nil {
+		who = p.who(ctx)
 		text, err := shell.Readline()
 		if errors.Is(err, readline.ErrInterrupt) {
 			continue
