@@ -31,6 +31,7 @@ type Fragmenter struct {
 	out      int    // pieces out, over all messages
 	order    uint64 // counts pieces as they are sent
 	trip     int64  // smoothed round trip, nanoseconds; 0 = none seen
+	stray    int64  // smoothed deviation from it
 	backoff  uint   // doublings of the resend time since the last progress
 	dropped  uint64
 }
@@ -207,8 +208,8 @@ func (f *Fragmenter) send(now int64, p *Packer, m *outgoing, i int) {
 }
 
 // arrived marks what a status names, and what it shows to be lost: a piece that is
-// still missing though three that were sent after it are there, and a round trip and
-// a quarter have passed (pieces of one burst overtake each other).
+// still missing though three that were sent after it are there, and the longest round
+// trip to be expected has passed (pieces of one burst overtake each other).
 func (f *Fragmenter) arrived(now int64, m *outgoing, s *FragmentStatus) {
 	have := int(s.Have) / f.stride
 	if int(s.Have)%f.stride != 0 || have > m.next {
@@ -243,7 +244,7 @@ func (f *Fragmenter) arrived(now int64, m *outgoing, s *FragmentStatus) {
 		}
 	}
 	for i := m.base; i < m.next; i++ {
-		if s := &m.ring[i%ringPieces]; !s.held && s.order < latest[2] && now-s.at >= f.trip+f.trip/4 {
+		if s := &m.ring[i%ringPieces]; !s.held && s.order < latest[2] && now-s.at >= f.trip+4*f.stray {
 			s.lost = true
 		}
 	}
@@ -258,8 +259,9 @@ func (f *Fragmenter) hold(now int64, m *outgoing, i int) {
 	if s.tries == 1 { // of a piece sent twice nobody knows which one arrived
 		trip := max(1, now-s.at)
 		if f.trip == 0 {
-			f.trip = trip
+			f.trip, f.stray = trip, trip/2
 		}
+		f.stray += (max(trip-f.trip, f.trip-trip) - f.stray) / 4
 		f.trip += (trip - f.trip) / 8
 	}
 	s.held, s.lost = true, false
@@ -276,7 +278,7 @@ func (f *Fragmenter) progressed(now int64, m *outgoing) {
 func (f *Fragmenter) resend() int64 {
 	d := f.o.Resend
 	if f.trip > 0 {
-		d = max(resendLeast, 4*f.trip)
+		d = max(resendLeast, 2*f.trip+4*f.stray)
 	}
 	return min(d<<f.backoff, max(resendMost, f.o.Resend))
 }

@@ -198,7 +198,7 @@ func TestPackerFillsDatagramsAndKeepsThemUntilReset(t *testing.T) {
 		if p.Frame(KindRequest, MaxFrame(limit)+1) != nil {
 			t.Errorf("limit %d: a frame above MaxFrame was taken", limit)
 		}
-		for round := range 2 {
+		for range 2 {
 			var out []Packet
 			want := 0
 			for i := range 300 {
@@ -218,8 +218,7 @@ func TestPackerFillsDatagramsAndKeepsThemUntilReset(t *testing.T) {
 					out = p.Flush(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(i)), out)
 				}
 			}
-			got, last := 0, uint64(300*round)
-			_ = last
+			got := 0
 			for _, d := range out {
 				if len(d.Bytes) > limit {
 					t.Fatalf("limit %d: a datagram of %d bytes", limit, len(d.Bytes))

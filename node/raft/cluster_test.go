@@ -3,7 +3,6 @@ package raft
 import (
 	"fmt"
 	"slices"
-	"sort"
 	"strings"
 )
 
@@ -472,8 +471,4 @@ func describeLog(log []body) string {
 		return "empty"
 	}
 	return b.String()
-}
-
-func sortPackets(net []packet) {
-	sort.SliceStable(net, func(i, j int) bool { return net[i].To < net[j].To })
 }

@@ -82,6 +82,7 @@ type Status struct {
 	PromisedUntil         int64
 	Peers                 []PeerStatus // as leader
 	Dropped, Violations   uint64       // messages that could not be right; that contradicted what Raft guarantees
+	Withheld              uint64       // answers not given because the term or vote was still being written
 }
 
 // Status tells what this server is and knows.
@@ -89,7 +90,7 @@ func (c *Core) Status() Status {
 	s := Status{Role: c.role, Term: c.hard.Term, Vote: c.hard.Vote, Leader: c.leader, Last: c.log.last, Commit: c.commit,
 		Durable: c.durable, Voteless: c.voteless, Configuration: c.inForce().Configuration.clone(),
 		ConfigurationIndex: c.inForce().Index, Joint: c.joint, Voter: c.self || c.old, PromisedUntil: c.promise.until,
-		Dropped: c.dropped, Violations: c.violations}
+		Dropped: c.dropped, Violations: c.violations, Withheld: c.withheld}
 	if c.damage.any() {
 		s.FirstDamaged = c.damage.first()
 	}

@@ -130,17 +130,17 @@ type Core struct {
 	damage      damage
 	truncSerial uint64 // the Effects of the last truncation: older syncs prove nothing about entries
 
-	configs     []IndexedConfiguration // ascending; the last is in force
-	peers       []peer                 // everyone else the configuration in force names, by id
-	self, old   bool                   // this server is a voter of the (new, old) set in force
-	joint       bool
-	promise     promise
-	electionAt  int64  // when an election begins, if nothing is heard
-	votesAt     int64  // when unanswered vote requests are repeated
-	preTerm     uint64 // the highest term told by answers to a pre-vote; a hint, never adopted
-	votedFor    uint64 // the incarnation that has the vote of this term; 0: unknown since a restart
-	ownVote     bool   // the vote for itself counts: it is durable, or a pre-vote
-	lostReplies uint64
+	configs    []IndexedConfiguration // ascending; the last is in force
+	peers      []peer                 // everyone else the configuration in force names, by id
+	self, old  bool                   // this server is a voter of the (new, old) set in force
+	joint      bool
+	promise    promise
+	electionAt int64  // when an election begins, if nothing is heard
+	votesAt    int64  // when unanswered vote requests are repeated
+	preTerm    uint64 // the highest term told by answers to a pre-vote; a hint, never adopted
+	votedFor   uint64 // the incarnation that has the vote of this term; 0: unknown since a restart
+	ownVote    bool   // the vote for itself counts: it is durable, or a pre-vote
+	withheld   uint64
 
 	firstOfTerm uint64 // leader: its no-op
 	leaving     bool   // leader: not a voter of a committed configuration; goes once that is announced
@@ -333,7 +333,7 @@ func (c *Core) answer(m Message) {
 	case c.hardDurable():
 		c.eff.Send = append(c.eff.Send, m)
 	default:
-		c.lostReplies++
+		c.withheld++
 	}
 }
 

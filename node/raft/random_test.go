@@ -26,7 +26,6 @@ type chaos struct {
 	cut     map[[2]uint16]bool
 	noFault bool
 	rotten  uint16 // the one server whose disk may rot
-	next    Configuration
 }
 
 type event struct {

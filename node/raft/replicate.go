@@ -142,7 +142,7 @@ func (c *Core) stepAck(m *Message) {
 	if p.boot != m.FromBoot {
 		// It restarted: what it held and had not synced is gone, and what it had synced may have come back damaged.
 		if p.boot != 0 {
-			p.reprobe(c.seq + 1)
+			p.reprobe(m.EchoSeq)
 			p.match, p.held = 0, 0
 		}
 		p.boot = m.FromBoot

@@ -244,4 +244,3 @@ func TestManySendersShareASocket(t *testing.T) {
 	receive(t, b, 200)
 	wg.Wait()
 }
-
