@@ -118,7 +118,7 @@ func TestTheFloorIsMeasuredBesideNeighbours(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := f.sample()
-	if s.SyncPerSecond <= 0 || s.SyncP50 <= 0 || s.SyncNeighboursP50 <= 0 || s.RoundTripP50 <= 0 {
+	if s.SyncPerSecond <= 0 || s.SyncP50 <= 0 || s.SyncNeighboursP50 <= 0 || s.RoundTripP50 <= 0 || s.RawPutP50 <= 0 || s.RawGetP50 <= 0 {
 		t.Fatalf("got %+v", s)
 	}
 	left, err := os.ReadDir(dir)
@@ -137,7 +137,7 @@ func TestAReportIsWholeAsJSONAndReadableAsHTML(t *testing.T) {
 	row := newRow("commit", 3, 2, h)
 	row.ServerCPU = &cpu
 	r := &Report{Settings: c.settings(3), Seconds: 1, Rows: []Row{row}}
-	run := &floorRun{alone: h, neighbours: h, echo: h, syncs: 1000, seconds: 1}
+	run := &floorRun{alone: h, neighbours: h, echo: h, rawPut: h, rawGet: h, syncs: 1000, seconds: 1}
 	r.setFloor(run, run)
 	var text, page, raw bytes.Buffer
 	for _, err := range []error{r.WriteText(&text), r.WriteHTML(&page), r.WriteJSON(&raw)} {
@@ -162,9 +162,9 @@ func TestAReportIsWholeAsJSONAndReadableAsHTML(t *testing.T) {
 			t.Errorf("the row has no %s", field)
 		}
 	}
-	// p50 is 500 µs, and so is each part of the bound: two round trips and a sync.
-	if bound := told["bound_us"].(float64); bound < 1490 || bound > 1510 {
-		t.Errorf("the bound is %v µs, want about 1500", bound)
+	// The row and its bound are the same measurement here, of 500 µs at p50.
+	if bound, times := told["bound_us"].(float64), told["times_bound"].(float64); bound < 499 || bound > 501 || times != 1 {
+		t.Errorf("the bound is %v µs and the row %v times it, want about 500 and 1", bound, times)
 	}
 	back, err := hdrhistogram.Decode([]byte(told["histogram"].(string)))
 	if err != nil || back.TotalCount() != 1000 {

@@ -16,19 +16,22 @@ import (
 
 // The floor is what the machine does without us, measured by the plainest program: one 128-byte record written into a
 // file of real zeros and fdatasynced, again and again, on the servers' file system, alone and then with as many other
-// processes doing the same as there are other servers; and a UDP ping-pong between two processes.
+// processes doing the same as there are other servers; a UDP ping-pong between two processes; and the raw bound of a put and
+// of a get (raw_linux.go).
 
 const (
 	floorRecord = 128      // bytes
 	floorFile   = 16 << 20 // bytes; the loop begins again at its end
 	floorTime   = time.Second
 	echoTime    = 500 * time.Millisecond
+	rawTime     = time.Second
 )
 
 // floorRun is one measurement of the floor.
 type floorRun struct {
 	alone, neighbours, echo *hdrhistogram.Histogram // ns
-	syncs, seconds          float64                 // of alone
+	rawPut, rawGet          *hdrhistogram.Histogram
+	syncs, seconds          float64 // of alone
 }
 
 func (c *Config) floor(ctx context.Context, dir string, others int) (*floorRun, error) {
@@ -54,7 +57,13 @@ func (c *Config) floor(ctx context.Context, dir string, others int) (*floorRun, 
 	}); err != nil {
 		return nil, err
 	}
-	f.echo, err = c.pingPong(ctx)
+	if f.echo, err = c.raw(ctx, "", 0, echoTime); err != nil {
+		return nil, err
+	}
+	if f.rawGet, err = c.raw(ctx, "", others, rawTime); err != nil {
+		return nil, err
+	}
+	f.rawPut, err = c.raw(ctx, place, others, rawTime)
 	return f, err
 }
 
@@ -121,19 +130,43 @@ func (c *Config) withNeighbours(ctx context.Context, place string, others int, m
 	return measure()
 }
 
-// pingPong measures round trips of a datagram of 128 bytes to another process.
-func (c *Config) pingPong(ctx context.Context) (*hdrhistogram.Histogram, error) {
-	h, err := startHelper(c.Helper("echo"))
-	if err != nil {
-		return nil, err
+// raw measures the raw bound of a cluster of a leader and others; with a place, where their files are, of a put. Without
+// others it is the ping-pong.
+func (c *Config) raw(ctx context.Context, place string, others int, long time.Duration) (*hdrhistogram.Histogram, error) {
+	path := func(name string) string {
+		if place == "" {
+			return ""
+		}
+		return filepath.Join(place, name)
 	}
-	defer h.end()
-	port, err := h.line()
+	var helpers []*helper
+	defer func() {
+		for _, h := range helpers {
+			h.end()
+		}
+	}()
+	start := func(args ...string) (port string, err error) {
+		h, err := startHelper(c.Helper(args...))
+		if err != nil {
+			return "", err
+		}
+		helpers = append(helpers, h)
+		return h.line()
+	}
+	leader := []string{"leader", path("raw-leader")}
+	for i := range others {
+		port, err := start("follower", path(fmt.Sprintf("raw-follower-%d", i)))
+		if err != nil {
+			return nil, err
+		}
+		leader = append(leader, port)
+	}
+	port, err := start(leader...)
 	if err != nil {
 		return nil, err
 	}
 	latency := newHistogram()
-	return latency, pingLoop(ctx, port, latency, echoTime)
+	return latency, askLoop(ctx, port, latency, long)
 }
 
 // helper is a process of ours beside this one. It ends when its standard input does, so it never outlives us.
@@ -172,7 +205,8 @@ func (h *helper) end() {
 	h.cmd.Wait()
 }
 
-// Help is the life of a helper process: `sync FILE` syncs until standard input ends, `echo` answers datagrams.
+// Help is the life of a helper process: `sync FILE`, `follower FILE` and `leader FILE PORT...`, until standard input
+// ends. A leader or a follower without a file ("") writes nothing.
 func Help(args []string, in io.Reader, out io.Writer) error {
 	ctx, stop := context.WithCancel(context.Background())
 	go func() {
@@ -193,8 +227,10 @@ func Help(args []string, in io.Reader, out io.Writer) error {
 			}
 		}
 		return nil
-	case len(args) == 1 && args[0] == "echo":
-		return echo(ctx, out)
+	case len(args) == 2 && args[0] == "follower":
+		return rawFollower(ctx, args[1], out)
+	case len(args) >= 2 && args[0] == "leader":
+		return rawLeader(ctx, args[1], args[2:], out)
 	}
 	return fmt.Errorf("a helper does not know %q", args)
 }

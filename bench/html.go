@@ -92,10 +92,10 @@ polyline{fill:none;stroke:#0072b2;stroke-width:2}dt{font-weight:600}
 {{end}}</table>
 {{.Curves}}
 <h2>The floor, in the same run</h2>
-<table><thead><tr><th><th>syncs/s<th>sync p50<th>with neighbours<th>UDP round trip</thead>
-<tr><td>both<td>{{n .Floor.SyncPerSecond}}<td>{{us .Floor.SyncP50}}<td>{{us .Floor.SyncNeighboursP50}}<td>{{us .Floor.RoundTripP50}}
-{{with .Floor.Before}}<tr><td>before<td>{{n .SyncPerSecond}}<td>{{us .SyncP50}}<td>{{us .SyncNeighboursP50}}<td>{{us .RoundTripP50}}{{end}}
-{{with .Floor.After}}<tr><td>after<td>{{n .SyncPerSecond}}<td>{{us .SyncP50}}<td>{{us .SyncNeighboursP50}}<td>{{us .RoundTripP50}}{{end}}
+<table><thead><tr><th><th>syncs/s<th>sync p50<th>with neighbours<th>UDP round trip<th>raw put<th>raw get</thead>
+<tr><td>both<td>{{n .Floor.SyncPerSecond}}<td>{{us .Floor.SyncP50}}<td>{{us .Floor.SyncNeighboursP50}}<td>{{us .Floor.RoundTripP50}}<td>{{us .Floor.RawPutP50}}<td>{{us .Floor.RawGetP50}}
+{{with .Floor.Before}}<tr><td>before<td>{{n .SyncPerSecond}}<td>{{us .SyncP50}}<td>{{us .SyncNeighboursP50}}<td>{{us .RoundTripP50}}<td>{{us .RawPutP50}}<td>{{us .RawGetP50}}{{end}}
+{{with .Floor.After}}<tr><td>after<td>{{n .SyncPerSecond}}<td>{{us .SyncP50}}<td>{{us .SyncNeighboursP50}}<td>{{us .RoundTripP50}}<td>{{us .RawPutP50}}<td>{{us .RawGetP50}}{{end}}
 </table>
 <p>Bound: {{.Settings.Bound}}.</p>
 <h2>Machine and settings</h2>

@@ -56,6 +56,8 @@ type Floor struct {
 	SyncP50           float64      `json:"sync_p50_us"`
 	SyncNeighboursP50 float64      `json:"sync_neighbours_p50_us"`
 	RoundTripP50      float64      `json:"udp_rtt_p50_us"`
+	RawPutP50         float64      `json:"raw_put_p50_us"`
+	RawGetP50         float64      `json:"raw_get_p50_us"`
 	Before            *FloorSample `json:"before"`
 	After             *FloorSample `json:"after"`
 }
@@ -66,6 +68,8 @@ type FloorSample struct {
 	SyncP50           float64 `json:"sync_p50_us"`
 	SyncNeighboursP50 float64 `json:"sync_neighbours_p50_us"`
 	RoundTripP50      float64 `json:"udp_rtt_p50_us"`
+	RawPutP50         float64 `json:"raw_put_p50_us"`
+	RawGetP50         float64 `json:"raw_get_p50_us"`
 }
 
 // Row is one number of clients of one suite.
@@ -102,10 +106,10 @@ func (c *Config) settings(servers int) Settings {
 	return s
 }
 
-// How the bound is made of the floor.
+// How the bound is made.
 const (
-	commitBound = "2 x udp_rtt_p50_us + sync_neighbours_p50_us: client to leader and back, leader to follower and back, one sync while the other servers sync"
-	readBound   = "2 x udp_rtt_p50_us: client to leader and back, leader to follower and back"
+	commitBound = "raw_put_p50_us: one client, one blocking thread a server, a datagram to the leader, to the followers, a record written and synced by each, a majority, the answer; no Raft, no store"
+	readBound   = "raw_get_p50_us: one client, one blocking thread a server, a datagram to the leader, to the followers, a majority, the answer; nothing is written"
 )
 
 func microseconds(ns int64) float64 { return float64(ns) / 1e3 }
@@ -128,21 +132,23 @@ func newRow(suite string, clients int, seconds float64, h *hdrhistogram.Histogra
 
 // setFloor puts the two measurements of the floor together, and beside each row its bound.
 func (r *Report) setFloor(before, after *floorRun) {
-	both := &floorRun{alone: newHistogram(), neighbours: newHistogram(), echo: newHistogram()}
+	both := &floorRun{alone: newHistogram(), neighbours: newHistogram(), echo: newHistogram(), rawPut: newHistogram(), rawGet: newHistogram()}
 	for _, f := range []*floorRun{before, after} {
 		both.alone.Merge(f.alone)
 		both.neighbours.Merge(f.neighbours)
 		both.echo.Merge(f.echo)
+		both.rawPut.Merge(f.rawPut)
+		both.rawGet.Merge(f.rawGet)
 		both.syncs += f.syncs
 		both.seconds += f.seconds
 	}
 	s := both.sample()
-	r.Floor = Floor{s.SyncPerSecond, s.SyncP50, s.SyncNeighboursP50, s.RoundTripP50, before.sample(), after.sample()}
+	r.Floor = Floor{s.SyncPerSecond, s.SyncP50, s.SyncNeighboursP50, s.RoundTripP50, s.RawPutP50, s.RawGetP50, before.sample(), after.sample()}
 	for i := range r.Rows {
 		row := &r.Rows[i]
-		row.Bound = 2 * r.Floor.RoundTripP50
+		row.Bound = r.Floor.RawGetP50
 		if row.Suite == "commit" {
-			row.Bound += r.Floor.SyncNeighboursP50
+			row.Bound = r.Floor.RawPutP50
 		}
 		row.TimesBound = row.P50 / row.Bound
 	}
@@ -152,6 +158,7 @@ func (f *floorRun) sample() *FloorSample {
 	return &FloorSample{
 		SyncPerSecond: f.syncs / f.seconds, SyncP50: microseconds(f.alone.ValueAtQuantile(50)),
 		SyncNeighboursP50: microseconds(f.neighbours.ValueAtQuantile(50)), RoundTripP50: microseconds(f.echo.ValueAtQuantile(50)),
+		RawPutP50: microseconds(f.rawPut.ValueAtQuantile(50)), RawGetP50: microseconds(f.rawGet.ValueAtQuantile(50)),
 	}
 }
 
@@ -179,15 +186,22 @@ func (r *Report) WriteText(out io.Writer) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	f := r.Floor
-	_, err := fmt.Fprintf(out, `
-floor: %.0f syncs/s, p50 %.0f µs alone, %.0f µs with %d neighbours; UDP round trip %.1f µs; on %s
-       (before: %.0f, %.0f, %.0f, %.1f; after: %.0f, %.0f, %.0f, %.1f)
-bound: %s
-closed loop, one client process with GOMAXPROCS=%d, %d keys of %d bytes, values of %d bytes
-`, f.SyncPerSecond, f.SyncP50, f.SyncNeighboursP50, r.Settings.Servers-1, f.RoundTripP50, r.Machine.FileSystem,
-		f.Before.SyncPerSecond, f.Before.SyncP50, f.Before.SyncNeighboursP50, f.Before.RoundTripP50,
-		f.After.SyncPerSecond, f.After.SyncP50, f.After.SyncNeighboursP50, f.After.RoundTripP50,
+	fmt.Fprintf(out, "\nfloor on %s, measured before and after the rows:\n", r.Machine.FileSystem)
+	w = tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "\tSYNCS/S\tSYNC P50 µs\tWITH %d NEIGHBOURS\tUDP ROUND TRIP\tRAW PUT\tRAW GET\t\n", r.Settings.Servers-1)
+	f := &r.Floor
+	both := &FloorSample{f.SyncPerSecond, f.SyncP50, f.SyncNeighboursP50, f.RoundTripP50, f.RawPutP50, f.RawGetP50}
+	for _, line := range []struct {
+		name string
+		s    *FloorSample
+	}{{"before", f.Before}, {"after", f.After}, {"both", both}} {
+		fmt.Fprintf(w, "%s\t%.0f\t%.0f\t%.0f\t%.1f\t%.0f\t%.0f\t\n", line.name, line.s.SyncPerSecond, line.s.SyncP50,
+			line.s.SyncNeighboursP50, line.s.RoundTripP50, line.s.RawPutP50, line.s.RawGetP50)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "\nbound: %s\nclosed loop, one client process with GOMAXPROCS=%d, %d keys of %d bytes, values of %d bytes\n",
 		r.Settings.Bound, r.Settings.MaxProcs, r.Settings.Keys, r.Settings.KeyBytes, r.Settings.ValueSize)
 	return err
 }

@@ -2,16 +2,12 @@ package bench
 
 import (
 	"bytes"
-	"context"
 	"fmt"
-	"io"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
-	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -44,9 +40,8 @@ func processorSeconds(pids []int) (float64, error) {
 	return total, nil
 }
 
-// The ping-pong uses blocking system calls on a thread of its own: the poller of the runtime is not part of the floor.
-const pingBytes = 128
-
+// blockingSocket is for blocking system calls on a thread of one's own: the poller of the runtime is not part of the
+// floor.
 func blockingSocket() (fd, port int, err error) {
 	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -66,60 +61,6 @@ func blockingSocket() (fd, port int, err error) {
 	}
 	unix.Close(fd)
 	return 0, 0, err
-}
-
-func echo(ctx context.Context, out io.Writer) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	fd, port, err := blockingSocket()
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	fmt.Fprintln(out, port)
-	buf := make([]byte, pingBytes)
-	for ctx.Err() == nil {
-		n, from, err := unix.Recvfrom(fd, buf, 0)
-		if err == unix.EAGAIN || err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := unix.Sendto(fd, buf[:n], 0, from); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func pingLoop(ctx context.Context, port string, latency *hdrhistogram.Histogram, long time.Duration) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	fd, _, err := blockingSocket()
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	number, err := strconv.Atoi(port)
-	if err != nil {
-		return fmt.Errorf("the echo's port: %w", err)
-	}
-	to := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: number}
-	buf := make([]byte, pingBytes)
-	for began := time.Now(); time.Since(began) < long && ctx.Err() == nil; {
-		start := time.Now()
-		if err := unix.Sendto(fd, buf, 0, to); err != nil {
-			return err
-		}
-		if _, _, err := unix.Recvfrom(fd, buf, 0); err == unix.EAGAIN || err == unix.EINTR {
-			continue // lost, or interrupted: this one does not count
-		} else if err != nil {
-			return err
-		}
-		latency.RecordValue(int64(time.Since(start)))
-	}
-	return ctx.Err()
 }
 
 // fileSystems names the types that servers are likely to stand on.
