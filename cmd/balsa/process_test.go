@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"balsa/cmd/balsa/cluster"
 	"balsa/cmd/balsa/local"
 	"balsa/kv/client"
 )
@@ -154,7 +153,7 @@ func leader(t *testing.T, ctx context.Context, servers *local.Cluster, c *client
 	if err := waitLeader(ctx, c); err != nil {
 		t.Fatal(err)
 	}
-	view, err := cluster.Ask(ctx, c)
+	view, err := local.Ask(ctx, c)
 	if err != nil || view.Leader == 0 {
 		t.Fatalf("no leader: %+v, %v", view, err)
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"balsa/cmd/balsa/cluster"
+	"balsa/cmd/balsa/local"
 	"balsa/kv/client"
 )
 
@@ -85,7 +85,7 @@ func askCommand(s *streams, use, short string, show func(context.Context, *clien
 }
 
 func showStatus(ctx context.Context, c *client.Client, w io.Writer, asJSON bool) error {
-	status, err := cluster.Ask(ctx, c)
+	status, err := local.Ask(ctx, c)
 	if err != nil {
 		return named("status", err)
 	}
@@ -94,7 +94,7 @@ func showStatus(ctx context.Context, c *client.Client, w io.Writer, asJSON bool)
 		Joint: status.Joint, Nodes: []nodeStatusJSON{},
 	}
 	for _, r := range status.Rows {
-		role := cluster.RoleName(r.Role)
+		role := local.RoleName(r.Role)
 		if !r.Alive {
 			role = "unknown"
 		}
@@ -135,7 +135,7 @@ func (j *statusJSON) text(w io.Writer) error {
 }
 
 func showMembers(ctx context.Context, c *client.Client, w io.Writer, asJSON bool) error {
-	status, err := cluster.Ask(ctx, c)
+	status, err := local.Ask(ctx, c)
 	if err != nil {
 		return named("member list", err)
 	}
@@ -164,7 +164,7 @@ func showMembers(ctx context.Context, c *client.Client, w io.Writer, asJSON bool
 
 // leaderOf gives the leader and its term, or 0.
 func leaderOf(ctx context.Context, c *client.Client) (leader uint16, term uint64) {
-	status, err := cluster.Ask(ctx, c)
+	status, err := local.Ask(ctx, c)
 	if err != nil {
 		return 0, 0
 	}

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"balsa/cmd/balsa/cluster"
 	"balsa/cmd/balsa/local"
 	"balsa/kv/client"
 )
@@ -129,7 +128,7 @@ const leaderPoll = 10 * time.Millisecond
 func (s *stage) leader(ctx context.Context, other uint16) (*local.Server, uint64, error) {
 	for {
 		asking, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
-		status, err := cluster.Ask(asking, s.client)
+		status, err := local.Ask(asking, s.client)
 		cancel()
 		if err == nil && status.Leader != 0 && status.Leader != other {
 			server := s.cluster.Server(int(status.Leader))

@@ -201,18 +201,22 @@ type watcher struct {
 const tailLines = 4
 
 func (w *watcher) Write(p []byte) (int, error) {
+	w.see(p)
+	return w.log.Write(p)
+}
+
+func (w *watcher) see(p []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.partial = append(w.partial, p...)
 	for {
 		line, rest, ok := bytes.Cut(w.partial, []byte{'\n'})
 		if !ok {
-			break
+			return
 		}
 		w.line(string(line))
 		w.partial = append(w.partial[:0], rest...)
 	}
-	return w.log.Write(p)
 }
 
 func (w *watcher) line(line string) {

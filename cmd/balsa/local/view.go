@@ -1,6 +1,4 @@
-// Package cluster puts together what the servers of a cluster say of themselves: one view, told by the leader when there
-// is one.
-package cluster
+package local
 
 import (
 	"context"
@@ -10,7 +8,8 @@ import (
 	"balsa/wire"
 )
 
-// View is the cluster as its servers tell it at one moment.
+// View is a cluster, local or not, as its servers tell it at one moment: put together by the word of the leader when there
+// is one.
 type View struct {
 	Leader    uint16 // 0: none of those that answered leads
 	Term      uint64 // the highest that was told
