@@ -65,6 +65,8 @@ type server struct {
 	logTime       int64 // of its store
 
 	unsynced []logOp // written and never synced, by a process that is gone
+	rotted   bool    // a bit of its log was turned over
+	freshRot bool    // and it has not been started since
 	whole    bool    // nothing but kills since: the page cache has all of it
 }
 
@@ -141,28 +143,33 @@ func (s *server) logger() *slog.Logger {
 
 // checkRecovery compares what the log says it holds with what was synced.
 func (s *server) checkRecovery() {
+	var found recovered
+	if core := s.node.Core(); core != nil {
+		st := core.Status()
+		found.term, found.vote, found.voteless = st.Term, st.Vote, st.Voteless
+	}
 	l := s.node.Log()
-	var got []identity
 	var buf []byte
 	for index := uint64(1); index <= l.Last(); index++ {
 		e, grown, err := l.Read(index, buf)
 		buf = grown
-		if err != nil {
+		switch {
+		case errors.Is(err, wal.ErrDamaged):
+			term, _ := s.node.Core().TermAt(index)
+			found.log = append(found.log, identity{term: term})
+			found.damaged = append(found.damaged, index)
+		case err != nil:
 			s.violate("S14", "server %d: entry %d after recovery: %v", s.id, index, err)
-			return
-		}
-		got = append(got, identity{e.Term, e.Sum})
-	}
-	var term uint64
-	var vote uint16
-	if core := s.node.Core(); core != nil {
-		st := core.Status()
-		if term, vote = st.Term, st.Vote; st.Voteless || st.FirstDamaged != 0 {
-			s.violate("S14", "server %d: voteless %v, damaged from %d, without any rot", s.id, st.Voteless, st.FirstDamaged)
+		default:
+			found.log = append(found.log, identity{e.Term, e.Sum})
 		}
 	}
-	s.checker.recovered(s.id, got, term, vote, s.unsynced, s.whole)
-	s.unsynced, s.whole = nil, true
+	if !s.rotted && (found.voteless || len(found.damaged) > 0) {
+		s.violate("S14", "server %d: voteless %v, damaged are %d, without any rot", s.id, found.voteless, found.damaged)
+	}
+	found.unsynced, found.whole, found.rot = s.unsynced, s.whole, s.freshRot
+	s.checker.recovered(s.id, &found)
+	s.unsynced, s.whole, s.freshRot = nil, true, false
 }
 
 // stop ends the process as kill -9 does: memory is gone, what was written is
@@ -194,6 +201,7 @@ func (s *server) cutPower() {
 func (s *server) wipe() {
 	s.stop()
 	s.checker.wiped(s.id)
+	s.rotted, s.freshRot = false, false
 	s.make()
 }
 

@@ -148,7 +148,7 @@ func (s *simulation) build() {
 		a.reborn()
 		a.begin()
 	}
-	s.faults = faults{simulation: s, random: stream(s.seed, "faults", 0), wipes: map[uint16]bool{}}
+	s.faults = faults{simulation: s, random: stream(s.seed, "faults", 0), spent: map[uint16]bool{}}
 	s.faults.begin()
 	s.ending.simulation = s
 	s.at(k.Length, s.ending.begin)
