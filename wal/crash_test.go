@@ -341,3 +341,54 @@ func TestPowerCutDuringRecovery(t *testing.T) {
 		}
 	}
 }
+
+// A spare whose name was not durable when its maker died is made so by the next start, before anything goes into it.
+func TestSpareFoundAtOpenIsDurable(t *testing.T) {
+	m, l := newLog(t)
+	m.Fail(func(op vfs.Op, name string, off int64, n int) error {
+		if op == vfs.OpSyncDir {
+			return errCut
+		}
+		return nil
+	})
+	if err := l.Prepare(); !errors.Is(err, errCut) {
+		t.Fatal(err)
+	}
+	if l.Err() != nil {
+		t.Fatal("a spare that cannot be made latches")
+	}
+	m.Fail(nil)
+	m.ReleaseLocks()
+	l, _ = open(t, m)
+	if l.NeedsSpare() {
+		t.Fatal("the spare was not found")
+	}
+	for l.seg.seq < 2 {
+		add(t, l, 0, make([]byte, 9000))
+	}
+	if _, r := open(t, m.Crash(func(int) int { return 0 })); r.Last != l.Last() || r.Verdict != Clean {
+		t.Fatalf("last %d, want %d: %s", r.Last, l.Last(), r.Reason)
+	}
+}
+
+// A disk that is full when the spare is made does not stop the log while the active segment has room.
+func TestFullDiskForASpareIsNoEnd(t *testing.T) {
+	m, l := newLog(t)
+	m.Fail(func(op vfs.Op, name string, off int64, n int) error {
+		if op == vfs.OpWrite && off == 0 && n > 60000 {
+			return errCut
+		}
+		return nil
+	})
+	if err := l.Prepare(); !errors.Is(err, errCut) {
+		t.Fatal(err)
+	}
+	add(t, l, 1, []byte("x"))
+	m.Fail(nil)
+	if err := l.Prepare(); err != nil {
+		t.Fatal(err)
+	}
+	if l.NeedsSpare() {
+		t.Fatal("no spare")
+	}
+}

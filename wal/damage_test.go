@@ -401,3 +401,98 @@ func TestScanBesideALiveServer(t *testing.T) {
 }
 
 func sumOf(b []byte) uint64 { return xxhash.Sum64(b) }
+
+// Flips in a log of several segments, headers and seals with it: the same promises.
+func TestBitFlipsAcrossSegments(t *testing.T) {
+	m, l := newLog(t)
+	src := source(12)
+	l.SetHardState(HardState{3, 2})
+	for l.seg.seq < 3 {
+		add(t, l, 3, src.bytes(9000))
+	}
+	l.Close()
+	fresh, r := open(t, m.Clone())
+	want := see(t, fresh, r)
+	for seq := uint64(1); seq <= 3; seq++ {
+		info := verdictOf(t, m).Segments[seq-1]
+		for off := int64(0); off < info.Written; off += 61 {
+			if off == 61*9 {
+				off = 3584 // the rest of the page is zeros and slots
+			}
+			bit := uint(src.choose(8))
+			m.Flip(segmentPath(seq), off, bit)
+			mustTell := off >= pageBytes || off < sectorBytes || off >= headerCopy
+			checkFlipped(t, m.Clone(), fmt.Sprintf("segment %d, bit %d at %d", seq, bit, off), &want, mustTell)
+			m.Flip(segmentPath(seq), off, bit)
+		}
+	}
+}
+
+// Damage that only a read finds is told, and the entry can be written again at once.
+func TestReadFindsDamage(t *testing.T) {
+	m, l := newLog(t)
+	add(t, l, 1, []byte("one"))
+	add(t, l, 1, []byte("two"))
+	m.Flip(segmentPath(1), int64(l.locs.get(0).at)*recordAlign+headerBytes, 0)
+	if _, _, err := l.Read(1, nil); !errors.Is(err, ErrDamaged) {
+		t.Fatal(err)
+	}
+	wantEntry(t, l, 2, 1, []byte("two"))
+	l.Append(entry(1, 1, []byte("one")))
+	commit(t, l)
+	wantEntry(t, l, 1, 1, []byte("one"))
+	if _, _, err := l.Read(3, nil); !errors.Is(err, ErrAbsent) {
+		t.Fatal(err)
+	}
+}
+
+// Any mess at all: the log opens or says why not, hands out no entry that was never written, and finds the same when
+// it is opened again.
+func TestAnyMessIsToldAndSettles(t *testing.T) {
+	m := small(t)
+	l, r := open(t, m.Clone())
+	want := see(t, l, r)
+	written := map[[2]uint64]bool{}
+	for _, p := range places(t, m) {
+		if p.Type == TypeEntry {
+			written[[2]uint64{p.Entry.Index, p.Entry.Sum}] = true
+		}
+	}
+	size := verdictOf(t, m).Segments[0].Written
+	for seed := range source(1500) {
+		src := seed
+		c := m.Clone()
+		for range 1 + src.choose(4) {
+			off := int64(src.choose(int(size)))
+			switch src.choose(4) {
+			case 0:
+				Zero(c, testDir, segmentName(1), off, int64(1+src.choose(900)))
+			case 1:
+				Cut(c, testDir, segmentName(1), off)
+			default:
+				c.Flip(segmentPath(1), off, uint(src.choose(8)))
+			}
+		}
+		l, r, err := Open(testOptions(c, 9))
+		if err != nil {
+			if !errors.Is(err, ErrCorrupt) {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			continue
+		}
+		for i := uint64(1); i <= r.Last; i++ {
+			e, _, err := l.Read(i, nil)
+			if err == nil && !written[[2]uint64{i, e.Sum}] || err != nil && !errors.Is(err, ErrDamaged) {
+				t.Fatalf("seed %d: entry %d: %+v %v", seed, i, e, err)
+			}
+		}
+		if r.Hard.Term > want.Hard.Term {
+			t.Fatalf("seed %d: %+v", seed, r.Hard)
+		}
+		l.Close()
+		_, again := open(t, c)
+		if again.Last != r.Last || again.Hard != r.Hard || again.Voteless != r.Voteless || fmt.Sprint(again.Damaged, again.Terms) != fmt.Sprint(r.Damaged, r.Terms) {
+			t.Fatalf("seed %d: second recovery %+v, first %+v", seed, again, r)
+		}
+	}
+}

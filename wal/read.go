@@ -51,7 +51,7 @@ func (r *readers) close() {
 
 // Read returns an entry. Its body is in buf, which is grown if it must be and returned for the next call. What is
 // taken and not yet released is read from memory, so an entry can be read as soon as its batch is taken.
-// ErrDamaged: its stored bytes are not what was written. ErrAbsent: no such entry, or not taken yet.
+// ErrDamaged: its stored bytes are not what was written; from then on Append takes the entry once more. ErrAbsent: no such entry, or not taken yet.
 func (l *Log) Read(index uint64, buf []byte) (Entry, []byte, error) {
 	if index < l.first || index > l.last {
 		return Entry{}, buf, fmt.Errorf("%w: %d, it has %d to %d", ErrAbsent, index, l.first, l.last)
@@ -76,6 +76,7 @@ func (l *Log) Read(index uint64, buf []byte) (Entry, []byte, error) {
 			return Entry{}, buf, fmt.Errorf("wal: read index %d at %d of %s: %w", index, off, segmentName(uint64(at.seg)), err)
 		}
 		if decodeHeader(buf, 0, &h) != headerGood || headerBytes+int(h.body) > n {
+			l.spoil(index)
 			return Entry{}, buf, fmt.Errorf("%w: header of index %d at %d of %s", ErrDamaged, index, off, segmentName(uint64(at.seg)))
 		}
 	}
@@ -83,6 +84,7 @@ func (l *Log) Read(index uint64, buf []byte) (Entry, []byte, error) {
 	whiten(body, h.whiten)
 	e := h.entry(body)
 	if h.typ != TypeEntry || h.index != index || Sum(&e) != e.Sum {
+		l.spoil(index)
 		return Entry{}, buf, fmt.Errorf("%w: index %d at %d of %s", ErrDamaged, index, off, segmentName(uint64(at.seg)))
 	}
 	return e, buf, nil

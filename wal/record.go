@@ -173,7 +173,8 @@ func decodeHeader(b []byte, salt uint64, h *header) headerState {
 		return headerBad
 	}
 	h.decodeFields(b)
-	if h.typ == TypeNone || h.typ > TypeBase || h.body > MaxBody || h.batch == 0 || h.synced < 0 {
+	if h.typ == TypeNone || h.typ > TypeBase || h.body > MaxBody || h.batch == 0 || h.synced < 0 ||
+		h.index == 0 && (h.typ == TypeEntry || h.typ == TypeTruncate) {
 		return headerBad
 	}
 	return headerGood

@@ -298,6 +298,9 @@ func (l *Log) mendTail(f *segmentFile, r *recovery) (int64, error) {
 	}
 	l.file = file
 	if f.cutFrom > 0 {
+		if err := l.keepProof(f); err != nil {
+			return 0, err
+		}
 		if err := writeZeros(file, f.cutFrom, f.limit); err != nil {
 			return 0, err
 		}
@@ -322,6 +325,17 @@ func (l *Log) mendTail(f *segmentFile, r *recovery) (int64, error) {
 		return 0, nil
 	}
 	return f.limit - f.cutFrom, nil
+}
+
+// keepProof makes the watermark durable in the page before the records that may tell it are cut: what they prove
+// synced must not look torn afterwards.
+func (l *Log) keepProof(f *segmentFile) error {
+	var b [sectorBytes]byte
+	encodeNote(b[:], f.h.salt, f.proof)
+	if _, err := l.file.WriteAt(b[:], noteOffset); err != nil {
+		return err
+	}
+	return l.file.Sync()
 }
 
 // mendPage writes the page again. A damaged slot is made new only when the hard state is known without it.

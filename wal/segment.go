@@ -19,10 +19,12 @@ const (
 	pageBytes   = 4096
 	slotOffset0 = 1024
 	slotOffset1 = 2048
+	noteOffset  = 3072
 	headerCopy  = pageBytes - sectorBytes
 
 	segmentMagic  = "balsaWAL"
 	slotMagic     = "balsaHRD"
+	noteMagic     = "balsaSYN"
 	segmentFormat = 1
 
 	// MinSegmentBytes is the smallest segment: it holds the largest entry beside what a segment repeats.
@@ -107,6 +109,25 @@ func decodeSlot(b []byte, salt uint64, m *stateMark) bool {
 	}
 	*m = stateMark{current: le.Uint64(b[16:]), generation: le.Uint32(b[24:]), vote: le.Uint16(b[28:]), voteless: b[30] == 1}
 	return true
+}
+
+// encodeNote writes the sector that keeps a watermark whose record is about to be cut.
+func encodeNote(b []byte, salt uint64, synced int64) {
+	b = b[:sectorBytes]
+	clear(b)
+	copy(b, noteMagic)
+	le.PutUint64(b[8:], salt)
+	le.PutUint64(b[16:], uint64(synced))
+	le.PutUint64(b[504:], xxhash.Sum64(b[:504]))
+}
+
+// decodeNote returns the watermark of a note, or 0.
+func decodeNote(b []byte, salt uint64) int64 {
+	b = b[:sectorBytes]
+	if string(b[:8]) != noteMagic || le.Uint64(b[8:]) != salt || le.Uint64(b[504:]) != xxhash.Sum64(b[:504]) {
+		return 0
+	}
+	return max(int64(le.Uint64(b[16:])), 0)
 }
 
 func slotOffset(generation uint32) int64 {

@@ -59,6 +59,9 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
+	if o.FS == nil || o.Random == nil {
+		panic("wal: Options.FS and Options.Random must be set")
+	}
 	if o.SegmentBytes == 0 {
 		o.SegmentBytes = defaultSegmentBytes
 	}

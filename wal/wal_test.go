@@ -185,3 +185,67 @@ func TestLogsOfOtherStatesAreRefused(t *testing.T) {
 		t.Fatalf("nothing left: %v", err)
 	}
 }
+
+// The owner appends and reads, a writer writes and syncs, and a third makes spares: for the race detector.
+func TestOwnerWriterAndPreparerRunBesideEachOther(t *testing.T) {
+	m, l := newLog(t)
+	todo, done, stop := make(chan *Batch, 4), make(chan *Batch, 4), make(chan struct{})
+	ended := make(chan error, 2)
+	go func() {
+		for b := range todo {
+			err := b.Write()
+			if err == nil {
+				err = b.Sync()
+			}
+			if err != nil {
+				ended <- err
+				return
+			}
+			done <- b
+		}
+		ended <- nil
+	}()
+	go func() {
+		for {
+			select {
+			case <-stop:
+				ended <- nil
+				return
+			default:
+			}
+			if err := l.Prepare(); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	src := source(2)
+	out := 0
+	for i := range 300 {
+		l.Append(entry(uint64(i+1), 1, src.bytes(2000)))
+		if out == 3 {
+			l.Release(<-done)
+			out--
+		}
+		todo <- l.Take()
+		out++
+		if _, _, err := l.Read(uint64(1+src.choose(i+1)), nil); err != nil {
+			t.Fatal(err)
+		}
+		l.NeedsSpare()
+	}
+	for ; out > 0; out-- {
+		l.Release(<-done)
+	}
+	close(todo)
+	close(stop)
+	for range 2 {
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.Close()
+	if _, r := open(t, m); r.Last != 300 || r.Verdict != Clean {
+		t.Fatalf("%+v", r)
+	}
+}

@@ -84,6 +84,7 @@ func (w *walker) survey() {
 			break
 		}
 	}
+	w.proof = decodeNote(w.data[noteOffset:], w.salt)
 	var h header
 	var t trailer
 	for x := int64(pageBytes); x < w.limit; {
@@ -126,7 +127,7 @@ func (w *walker) measure(x int64) span {
 		if p > x && p%sectorBytes == 0 && w.trailerAt(x, p, &s) {
 			return s
 		}
-		if decodeHeader(w.data[p:], w.salt, &h) != headerGood {
+		if decodeHeader(w.data[p:], w.salt, &h) != headerGood || (p-h.at)%sectorBytes != 0 {
 			continue
 		}
 		switch start := p - h.at; {
@@ -309,7 +310,7 @@ func (s *span) ending(x int64) finding {
 
 // header decodes a header at p that belongs to the batch at x and lies, with its body, within it.
 func (w *walker) header(p, x, size int64, h *header) bool {
-	return decodeHeader(w.data[p:], w.salt, h) == headerGood && p-h.at == x && h.batch == size && p+h.size() <= x+size
+	return decodeHeader(w.data[p:], w.salt, h) == headerGood && p-h.at == x && h.batch == size && p+h.size() <= x+size-trailerBytes
 }
 
 func (w *walker) bodyFits(f *finding) bool {
