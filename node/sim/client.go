@@ -55,7 +55,7 @@ func (a *actor) reborn() {
 		servers = append(servers, s.addr)
 	}
 	a.core = client.NewCore(client.CoreConfig{ID: a.random.Uint64() | 1, Boot: a.random.Uint64() | 1, Seed: a.random.Uint64(),
-		Servers: servers, Timeout: a.knobs.OpTimeout, OneShot: a.knobs.OneShot}, a.clock())
+		Servers: servers, Timeout: a.knobs.OpTimeout, OneShot: a.knobs.OneShot, Limit: a.knobs.Datagram}, a.clock())
 }
 
 func (a *actor) clock() int64 { return a.offset + a.now }

@@ -22,6 +22,7 @@ const (
 	leastOperations = 200
 	longest         = 90 * second // of virtual time until the ending begins
 	retrySlack      = 3 * second  // for clients that had backed off, and for founding late
+	forEver         = 1 << 30     // cuts of a link
 	settleSlack     = 10 * second
 	porcupineLimit  = time.Minute // of real time, for one key; reaching it is a failure
 	settledPart     = 0.9         // of the unknown writes; the others stay open for the model
@@ -54,7 +55,7 @@ func (e *ending) heal() {
 	}
 	var whole []*server
 	for _, s := range e.servers {
-		s.hangUntil, s.failSyncs = 0, false
+		s.hangUntil, s.failSyncs = 0, 0
 		s.disk.Fail(nil)
 		if int(s.id) <= len(e.firstVoters) && !e.faults.wipes[s.id] {
 			whole = append(whole, s)
@@ -64,7 +65,7 @@ func (e *ending) heal() {
 	r.Shuffle(len(whole), func(i, j int) { whole[i], whole[j] = whole[j], whole[i] })
 	if quorum := len(e.firstVoters)/2 + 1; e.knobs.StayBroken && e.checker.named != nil {
 		for _, s := range whole[quorum:] {
-			e.retire(s, r.IntN(3))
+			e.retire(s, r.IntN(5))
 		}
 		whole = whole[:quorum]
 	}
@@ -85,7 +86,8 @@ func (e *ending) heal() {
 // stuck says that a sync of this server hangs: only an end of the process ends it.
 func (s *server) stuck() bool { return len(s.unsynced) > 0 }
 
-// retire breaks a server for ever: dead, frozen or cut off.
+// retire breaks a server for ever: dead, frozen, or cut off both ways, from
+// what it would hear, or from whom it tells.
 func (e *ending) retire(s *server, how int) {
 	e.broken++
 	e.tell("%v stays broken (%d)", s, how)
@@ -97,9 +99,14 @@ func (e *ending) retire(s *server, how int) {
 		s.start()
 		s.pause()
 		s.retired = true
-	case 2:
+	default:
 		for i := range e.net.endpoints {
-			e.net.links[i][s.id-1].cuts, e.net.links[s.id-1][i].cuts = 1<<30, 1<<30
+			if how != 4 {
+				e.net.links[i][s.id-1].cuts = forEver
+			}
+			if how != 3 {
+				e.net.links[s.id-1][i].cuts = forEver
+			}
 		}
 	}
 }

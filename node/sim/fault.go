@@ -62,7 +62,10 @@ func (f *faults) strike(c Class) {
 		s.hangUntil = f.now + between(f.random, 50*millisecond, 4*second)
 	case SyncError:
 		if s.node != nil {
-			s.failSyncs = true
+			s.failSyncs = 1
+			if chance(f.random, 0.5) {
+				s.failSyncs = 1 << 30
+			}
 			s.hookDisk()
 		}
 	case Kill:

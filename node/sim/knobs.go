@@ -48,6 +48,7 @@ type knobs struct {
 	Think           int64
 	Length          int64 // virtual time until the ending begins
 	OneShot         bool
+	Datagram        int     // largest of servers and clients; 0: what loopback carries
 	Large           float64 // part of the puts with large values
 	Inline          bool    // followers write and sync inside their loop
 	DrainFirst      bool    // finished batches are told before, or after, the inbox
@@ -84,6 +85,9 @@ func draw(r *rand.Rand) knobs {
 	}
 	if chance(r, 0.3) {
 		k.Large = 0.02
+	}
+	if chance(r, 0.3) {
+		k.Datagram = int(between(r, 1200, 9000))
 	}
 	for c := range Classes {
 		k.Faults[c] = chance(r, 0.4)

@@ -55,6 +55,7 @@ type voterState struct {
 	term     uint64            // in memory; never falls in one process
 	votes    map[uint64]uint16 // term -> candidate granted
 	lost     []identity        // the disk of the listed life that was wiped
+	list     uint64            // hash of the founding list it offered
 
 	committed uint64 // in this process, by the node's word
 	leading   uint64 // the term it leads in this process, 0 none
@@ -125,6 +126,15 @@ func (l *ledger) wiped(id uint16) {
 		lost = old.disk
 	}
 	l.servers[id] = voterState{life: old.life + 1, votes: map[uint64]uint16{}, lost: lost}
+}
+
+// offered: SAFETY 7, one life of a server offers one founding list.
+func (l *ledger) offered(id uint16, list uint64) {
+	s := &l.servers[id]
+	if s.list != 0 && s.list != list {
+		l.violate("R7", "server %d offers another founding list than before", id)
+	}
+	s.list = list
 }
 
 // leader: S1, one leader per term ever; S4, it holds the ledger of earlier terms.

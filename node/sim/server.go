@@ -61,7 +61,8 @@ type server struct {
 	finished      []job
 	preparing     bool
 	hangUntil     int64 // syncs end no earlier
-	failSyncs     bool
+	failSyncs     int   // so many of the next
+	logTime       int64 // of its store
 
 	unsynced []logOp // written and never synced, by a process that is gone
 	whole    bool    // nothing but kills since: the page cache has all of it
@@ -101,11 +102,11 @@ func (s *server) start() {
 	s.powered, s.paused, s.blocked, s.preparing, s.drained = true, false, false, false, false
 	s.offset = between(s.random, second, 1000*second)
 	s.drift = between(s.random, -s.knobs.Drift, s.knobs.Drift)
-	s.inbox, s.inboxSize, s.finished, s.turnAt = nil, 0, nil, never
+	s.inbox, s.inboxSize, s.finished, s.turnAt, s.logTime = nil, 0, nil, never, 0
 	s.hookDisk()
 	n, err := node.Open(node.Options{
 		FS: s.disk, Dir: dataDir, Resolve: netip.ParseAddrPort, Random: s.random.Uint64,
-		Timeout: s.knobs.Timeout, Heartbeat: s.knobs.Heartbeat, Resend: s.knobs.Resend,
+		Timeout: s.knobs.Timeout, Heartbeat: s.knobs.Heartbeat, Resend: s.knobs.Resend, Datagram: s.knobs.Datagram,
 		Observe: (*witness)(s), Logger: s.logger(),
 	}, s.clock())
 	s.trace.add(2, uint64(s.now), uint64(s.id))
@@ -196,15 +197,17 @@ func (s *server) wipe() {
 	s.make()
 }
 
+// hookDisk lets the next syncs fail: one, or all until the process ends.
 func (s *server) hookDisk() {
-	if !s.failSyncs {
+	if s.failSyncs == 0 {
 		s.disk.Fail(nil)
 		return
 	}
 	s.disk.Fail(func(op vfs.Op, _ string, _ int64, _ int) error {
-		if op != vfs.OpSync {
+		if op != vfs.OpSync || s.failSyncs == 0 {
 			return nil
 		}
+		s.failSyncs--
 		s.hits[SyncError]++
 		return errInjected
 	})
@@ -293,7 +296,37 @@ func (s *server) collect(now int64) {
 	s.finished = s.finished[:0]
 }
 
-func (s *server) flush() { s.net.send(int(s.id)-1, s.addr, s.node.Out()) }
+func (s *server) flush() {
+	packets := s.node.Out()
+	if s.node.Blank() || s.checker.named == nil {
+		for i := range packets {
+			s.inspectFounding(packets[i].Bytes)
+		}
+	}
+	s.net.send(int(s.id)-1, s.addr, packets)
+}
+
+// inspectFounding: SAFETY 7, a server offers one founding list in its life,
+// and only when it is durable here; until then it is blank.
+func (s *server) inspectFounding(datagram []byte) {
+	_, frames, err := wire.Open(datagram)
+	if err != nil {
+		return // an answer to another version has no frames
+	}
+	for {
+		kind, payload, ok := frames.Next()
+		if !ok {
+			return
+		}
+		if kind != wire.KindFoundList {
+			continue
+		}
+		if s.node.Blank() {
+			s.violate("R7", "server %d offers a founding list that is not durable here", s.id)
+		}
+		s.checker.offered(s.id, xxhash.Sum64(payload))
+	}
+}
 
 // persist starts the node's next batch: written now, synced when its time has
 // passed. A follower's loop may block in it, a leader's never does.
@@ -368,7 +401,7 @@ func (s *server) died(err error) {
 		s.violate("stopped", "server %d stops: %v", s.id, err)
 		return
 	}
-	s.failSyncs = false
+	s.failSyncs = 0
 	s.stop()
 	s.disk.Fail(nil)
 	s.disk.ReleaseLocks()
@@ -427,11 +460,25 @@ func (w *witness) Hard(term uint64, vote uint16) {
 func (w *witness) Committed(index, term, sum uint64) {
 	w.trace.add(10, uint64(w.id), index, term, sum)
 	w.checker.commits(w.id, index, identity{term, sum})
+	w.checkLogTime()
+}
+
+// checkLogTime: SAFETY 19, log time moves by leaders' clocks only while they
+// lead: it is never ahead of the time since the run began, and never falls.
+func (w *witness) checkLogTime() {
+	now, most := w.node.Store().LogTime(), w.now+w.now/1e6*w.knobs.Drift+millisecond
+	if now > most || now < w.logTime {
+		w.violate("R19", "server %d: log time is %d ms, it was %d ms", w.id, now/millisecond, w.logTime/millisecond)
+	}
+	w.logTime = now
 }
 
 func (w *witness) Sent(m *raft.Message) {
 	if w.out != nil && (m.Kind == raft.Vote || m.Kind == raft.VoteReply || m.Reject) {
 		w.tell("server %d sends %+v", w.id, *m)
+	}
+	if m.Kind == raft.Vote && m.Pre && !w.drained {
+		w.violate("R4", "server %d stands for election before it has heard what lies in its socket", w.id)
 	}
 	w.checker.sent(w.id, w.node.Core().Term(), m)
 }
