@@ -54,7 +54,11 @@ func (f *faults) strike(c Class) {
 	case Loss, Duplicate, Reorder, Delay, Corrupt, SmallLink:
 		f.spoil(c)
 	case Cut, CutOneWay:
-		f.cut(c)
+		if c == CutOneWay && chance(f.random, 0.3) {
+			f.mute()
+		} else {
+			f.cut(c)
+		}
 	case Pause:
 		if s.node != nil && !s.paused {
 			f.hits[Pause]++
@@ -269,6 +273,45 @@ func (f *faults) cut(c Class) {
 	}
 	f.after(between(f.random, 100*millisecond, 6*second), func() {
 		for _, l := range chosen {
+			l.cuts = max(0, l.cuts-1)
+		}
+	})
+}
+
+// mute makes a leader believe longest: what it hears is late, by more than a
+// timeout, and then nothing that it says to servers arrives, while clients
+// reach everybody.
+func (f *faults) mute() {
+	leader := -1
+	for i, s := range f.servers {
+		if s.node != nil && s.node.Leading() {
+			leader = i
+		}
+	}
+	if leader < 0 {
+		return
+	}
+	late := between(f.random, f.knobs.Timeout/4, 2*f.knobs.Timeout)
+	for i := range f.servers {
+		f.net.links[i][leader].DelayMax += late
+	}
+	f.after(between(f.random, f.knobs.Timeout/2, 2*f.knobs.Timeout), func() {
+		if f.over {
+			return
+		}
+		for i := range f.servers {
+			l := &f.net.links[leader][i]
+			l.cuts++
+			l.cutClass = CutOneWay
+		}
+	})
+	f.after(between(f.random, 4*f.knobs.Timeout, 8*f.knobs.Timeout), func() {
+		if f.over {
+			return
+		}
+		for i := range f.servers {
+			f.net.links[i][leader].DelayMax = f.knobs.DelayMax
+			l := &f.net.links[leader][i]
 			l.cuts = max(0, l.cuts-1)
 		}
 	})
