@@ -278,9 +278,9 @@ func (f *faults) cut(c Class) {
 	})
 }
 
-// mute makes a leader believe longest: what it hears is late, by more than a
-// timeout, and then nothing that it says to servers arrives, while clients
-// reach everybody.
+// mute makes a leader believe longest: what it hears comes later and later,
+// in steps that it does not notice, and then nothing that it says to servers
+// arrives, while clients reach everybody.
 func (f *faults) mute() {
 	leader := -1
 	for i, s := range f.servers {
@@ -291,28 +291,38 @@ func (f *faults) mute() {
 	if leader < 0 {
 		return
 	}
-	late := between(f.random, f.knobs.Timeout/4, 2*f.knobs.Timeout)
-	for i := range f.servers {
-		f.net.links[i][leader].DelayMax += late
+	pace := f.knobs.Timeout / 2
+	steps := between(f.random, 1, 7)
+	for n := range steps {
+		f.after(n*pace, func() {
+			for i := range f.servers {
+				if l := &f.net.links[i][leader]; !f.over {
+					l.DelayMin += f.knobs.Timeout / 3
+					l.DelayMax = max(l.DelayMax, l.DelayMin+f.knobs.DelayMax)
+				}
+			}
+		})
 	}
-	f.after(between(f.random, f.knobs.Timeout/2, 2*f.knobs.Timeout), func() {
-		if f.over {
-			return
-		}
+	silent := between(f.random, 3*f.knobs.Timeout, 6*f.knobs.Timeout)
+	f.after(steps*pace, func() { f.silence(leader, 1) })
+	f.after(steps*pace+silent, func() {
+		f.silence(leader, -1)
 		for i := range f.servers {
-			l := &f.net.links[leader][i]
-			l.cuts++
-			l.cutClass = CutOneWay
+			if l := &f.net.links[i][leader]; !f.over {
+				l.DelayMin, l.DelayMax = f.knobs.DelayMin, f.knobs.DelayMax
+			}
 		}
 	})
-	f.after(between(f.random, 4*f.knobs.Timeout, 8*f.knobs.Timeout), func() {
-		if f.over {
-			return
-		}
-		for i := range f.servers {
-			f.net.links[i][leader].DelayMax = f.knobs.DelayMax
-			l := &f.net.links[leader][i]
-			l.cuts = max(0, l.cuts-1)
-		}
-	})
+}
+
+// silence cuts, or no longer cuts, what a server says to servers.
+func (f *faults) silence(server, by int) {
+	if f.over {
+		return
+	}
+	for i := range f.servers {
+		l := &f.net.links[server][i]
+		l.cuts = max(0, l.cuts+by)
+		l.cutClass = CutOneWay
+	}
 }
