@@ -76,6 +76,10 @@ func (n *Node) frame(now int64, h *wire.Header, from netip.AddrPort, kind wire.K
 		n.raftFrame(now, h, from, kind, p)
 	case wire.KindFoundAsk, wire.KindFoundAnswer, wire.KindFoundList:
 		n.foundFrame(now, h, from, kind, p)
+	case wire.KindJoin:
+		n.join(h, p)
+	case wire.KindMember:
+		n.memberChange(now, h, from, p)
 	case wire.KindHello:
 		n.hello(now, h, from, p)
 	case wire.KindRequest:

@@ -78,6 +78,7 @@ type Node struct {
 
 	pack    pack
 	reads   reads
+	members members
 	persist persist
 	applied uint64 // applied <= commit
 	commit  uint64 // what the core lets us apply
@@ -228,6 +229,22 @@ func (n *Node) Store() *kv.Store { return n.store }
 
 // Core is the Raft core, nil while blank; for status and checks, never to step.
 func (n *Node) Core() *raft.Core { return n.core }
+
+// HandOver begins to hand leadership to the best of the others; false when
+// there is nothing to hand over or nobody to take it.
+func (n *Node) HandOver(now int64) bool {
+	if !n.Leading() || n.core.Transfer(now, 0) != nil {
+		return false
+	}
+	n.absorb(now)
+	return true
+}
+
+// HandedOver says that another server leads and that everything proposed here
+// is applied, and so answered.
+func (n *Node) HandedOver() bool {
+	return !n.Leading() && n.core.Leader() != 0 && n.applied >= n.ledLast
+}
 
 // Close releases the log. A batch still with a writer must have come back.
 func (n *Node) Close() error { return n.log.Close() }

@@ -63,6 +63,17 @@ func (o *outbound) learn(c *wire.Configuration) {
 			o.place(c.Members[i].ID, c.Members[i].Addr)
 		}
 	}
+	for i := range c.Target {
+		if c.Target[i].Addr != "" {
+			o.place(c.Target[i].ID, c.Target[i].Addr)
+		}
+	}
+	o.fitEntries()
+}
+
+// learnAddress takes the address under which an operator named a server.
+func (o *outbound) learnAddress(id uint16, addr string) {
+	o.place(id, addr)
 	o.fitEntries()
 }
 

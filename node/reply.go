@@ -164,6 +164,16 @@ func (n *Node) refuseBusy(id, seq uint64) {
 	}
 }
 
+// refuseMoved tells a client that one operation was definitely not taken here
+// and who leads now.
+func (n *Node) refuseMoved(id, seq uint64) {
+	if c := n.clients.find(id); c != nil {
+		var b [8]byte
+		binary.LittleEndian.PutUint64(b[:], seq)
+		n.notLeader(c.addr, b[:])
+	}
+}
+
 // hello answers a client that looks for the leader.
 func (n *Node) hello(now int64, h *wire.Header, from netip.AddrPort, p []byte) {
 	var f wire.Hello

@@ -23,6 +23,9 @@ func (n *Node) Turn(now int64, drained bool) {
 	if len(n.founding.unlisted) > 0 && now >= n.founding.spreadAt {
 		n.spread(now)
 	}
+	if n.members.operation != 0 && now >= n.members.askAt {
+		n.askIncarnations(now)
+	}
 	n.propose(now)
 	n.startReads(now)
 	n.apply(now)
@@ -53,6 +56,9 @@ func (n *Node) Deadline() int64 {
 	}
 	if len(n.founding.unlisted) > 0 {
 		at = min(at, n.founding.spreadAt)
+	}
+	if n.members.operation != 0 {
+		at = min(at, n.members.askAt)
 	}
 	return min(at, n.core.Deadline())
 }
