@@ -1,0 +1,24 @@
+//go:build !linux
+
+package bench
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// The floor is measured on Linux only: elsewhere a sync means something else.
+var errLinux = errors.New("measuring needs Linux")
+
+func syncData(*os.File) error                                                       { return errLinux }
+func processorSeconds([]int) (float64, error)                                       { return 0, errLinux }
+func describe(string) Machine                                                       { return Machine{Cores: runtime.NumCPU(), Go: runtime.Version()} }
+func rawFollower(context.Context, string, io.Writer) error                          { return errLinux }
+func rawLeader(context.Context, string, []string, io.Writer) error                  { return errLinux }
+func askLoop(context.Context, string, *hdrhistogram.Histogram, time.Duration) error { return errLinux }

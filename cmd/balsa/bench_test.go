@@ -1,0 +1,40 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"balsa/bench"
+)
+
+func TestBenchMeasuresAClusterOfItsOwn(t *testing.T) {
+	for _, suite := range []string{"commit", "read"} {
+		out := t.TempDir()
+		text, errs, code := balsa("bench", suite, "--local", "3", "--clients", "1,8", "--duration", "200ms", "--warm-up", "50ms",
+			"--keys", "100", "--out", out)
+		if code != exitDone {
+			t.Fatalf("%s: code %d: %s%s", suite, code, text, errs)
+		}
+		raw, err := os.ReadFile(filepath.Join(out, "report.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r bench.Report
+		if err := json.Unmarshal(raw, &r); err != nil {
+			t.Fatal(err)
+		}
+		if len(r.Rows) != 2 || r.Rows[0].Suite != suite || r.Rows[1].Clients != 8 {
+			t.Fatalf("%s: got rows %+v", suite, r.Rows)
+		}
+		for _, row := range r.Rows {
+			if row.OpsPerSecond <= 0 || row.Errors != 0 || row.Bound <= 0 || row.ServerCPU == nil {
+				t.Errorf("%s: got %+v", suite, row)
+			}
+		}
+		if _, err := os.Stat(filepath.Join(out, "report.html")); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"balsa/node"
+	"balsa/wal"
+	"balsa/wal/vfs"
+)
+
+// serveFlags are the settings of one server; each is a flag, a variable and a line of the file.
+type serveFlags struct {
+	data, listen, config string
+	insecure             bool
+	segment              byteSize
+	profile, format      *choice
+	level                slog.LevelVar
+}
+
+// laterServeFlags are those that the interface promises and this version does not have.
+var laterServeFlags = []string{"http", "redis", "secret-file"}
+
+func serveCommand(s *streams) *cobra.Command {
+	o := &serveFlags{profile: newChoice("shared", "dedicated"), format: newChoice("text", "json")}
+	var level string
+	var chaos bool
+	cmd := &cobra.Command{
+		Use:   "serve --data DIR",
+		Short: "run one server",
+		Long: `serve runs the server that init made in DIR, until SIGTERM or SIGINT.
+
+Every flag is also an environment variable (BALSA_SEGMENT_SIZE for --segment-size) and a line of the TOML file that
+--config names (segment-size = "64MiB"); the flag wins, then the variable, then the file.`,
+		Example: "balsa serve --data /var/lib/balsa\nbalsa serve --config /etc/balsa.toml",
+		Args:    noWords,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			f := cmd.Flags()
+			if err := settle(f); err != nil {
+				return err
+			}
+			for _, name := range append(laterServeFlags, "chaos") {
+				if f.Changed(name) {
+					return notYet("serve --" + name)
+				}
+			}
+			if o.profile.value != "shared" {
+				return notYet("serve --profile " + o.profile.value)
+			}
+			if o.data == "" {
+				return usagef("serve needs --data DIR, a directory that init made")
+			}
+			if err := o.level.UnmarshalText([]byte(level)); err != nil {
+				return usagef("--log-level %q: want debug, info, warn or error", level)
+			}
+			return serve(cmd, s, o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.data, "data", "", "the data directory that init made")
+	f.StringVar(&o.listen, "listen", "", "HOST:PORT to listen on (default: its own address of the pool)")
+	f.StringVar(&o.config, "config", "", "a TOML file with these flags as keys")
+	f.BoolVar(&o.insecure, "insecure", false, "serve other machines than this one without a secret")
+	f.Var(&o.segment, "segment-size", "size of a log segment (default 64MiB)")
+	f.Var(o.profile, "profile", "what the machine is for")
+	f.Var(o.format, "log-format", "form of the log on standard error")
+	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	for _, name := range laterServeFlags {
+		f.String(name, "", "not there yet")
+		f.MarkHidden(name)
+	}
+	f.BoolVar(&chaos, "chaos", false, "not there yet")
+	f.MarkHidden("chaos")
+	return cmd
+}
+
+func serve(cmd *cobra.Command, s *streams, o *serveFlags) error {
+	if o.listen != "" {
+		if err := checkAddr(o.listen); err != nil {
+			return err
+		}
+	}
+	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	logger := slog.New(o.handler(s.err))
+	err := node.Serve(ctx, node.Config{
+		Data: o.data, Listen: o.listen, Insecure: o.insecure, SegmentBytes: int64(o.segment), Logger: logger,
+		Ready: func(_ *node.Node, listen netip.AddrPort) { logger.Info("ready", "listen", listen, "data", o.data) },
+	})
+	return explainServe(o, err)
+}
+
+func (o *serveFlags) handler(w io.Writer) slog.Handler {
+	options := &slog.HandlerOptions{Level: &o.level}
+	if o.format.value == "json" {
+		return slog.NewJSONHandler(w, options)
+	}
+	return slog.NewTextHandler(w, options)
+}
+
+// explainServe adds to an error of starting what its reader can do about it.
+func explainServe(o *serveFlags, err error) error {
+	var op *net.OpError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, wal.ErrNotMade):
+		return fmt.Errorf("serve: %w; make the directory with: balsa init --data %s --id N --cluster POOL", err, o.data)
+	case errors.Is(err, vfs.ErrLocked):
+		return fmt.Errorf("serve: %w; another balsa serves %s", err, o.data)
+	case errors.Is(err, syscall.EADDRINUSE):
+		where := o.listen
+		if errors.As(err, &op) && op.Addr != nil {
+			where = op.Addr.String()
+		}
+		return fmt.Errorf("serve: address in use: %w; stop what listens on %s, or give another with --listen", err, where)
+	}
+	return fmt.Errorf("serve: %w", err)
+}

@@ -1,0 +1,75 @@
+package client
+
+import (
+	"slices"
+	"testing"
+
+	"balsa/kv"
+	"balsa/wire"
+)
+
+// outstanding is a cluster whose client has sent a put n times into the void.
+func outstanding(t *testing.T, n int) (f *fakeCluster, seq uint64) {
+	f = newCluster(t, 1, CoreConfig{Timeout: 3000 * ms})
+	f.core.Submit(f.now, put("a", "0"), 0, 0)
+	f.run(50 * ms)
+	f.done = nil
+	f.core.Submit(f.now, put("a", "1"), 0, 1)
+	for f.core.Out(nil); n > 1; n-- {
+		f.now = f.core.Deadline()
+		f.core.Tick(f.now)
+		f.core.Out(nil)
+	}
+	return f, f.core.seqs.low
+}
+
+func TestTooOldIsUnknown(t *testing.T) {
+	f, seq := outstanding(t, 1)
+	f.reply(f.servers[0], []kv.Result{{Status: kv.TooOld, Seq: seq, Index: 9, Term: 1}})
+	f.run(f.now + 10*ms)
+	if len(f.done) != 1 || f.done[0].Outcome != Unknown {
+		t.Fatalf("got %+v", f.done)
+	}
+}
+
+// TestUnknownSessionOfManyCopiesIsUnknown: of the only copy it is a refusal, and the put begins again.
+func TestUnknownSessionOfManyCopiesIsUnknown(t *testing.T) {
+	for sent, want := range map[int]Outcome{1: Applied, 2: Unknown} {
+		f, seq := outstanding(t, sent)
+		f.reply(f.servers[0], []kv.Result{{Status: kv.UnknownSession, Seq: seq, Index: 9, Term: 1}})
+		f.run(f.now + 500*ms)
+		if len(f.done) != 1 || f.done[0].Outcome != want {
+			t.Errorf("%d copies: got %+v, want %v", sent, f.done, want)
+		}
+	}
+}
+
+// TestARepeatedRefusalCountsOnce: two copies, one refusal that the network delivers twice.
+func TestARepeatedRefusalCountsOnce(t *testing.T) {
+	f, seq := outstanding(t, 2)
+	s := f.servers[0]
+	s.leads, f.leader = false, nil
+	n := wire.NotLeader{Term: 1, Count: 1, Seqs: make([]byte, 8)}
+	n.PutSeq(0, seq)
+	n.Encode(s.packer.Frame(wire.KindNotLeader, n.Size()))
+	b := slices.Clone(s.packer.Flush(s.addr, nil)[0].Bytes)
+	f.core.Deliver(f.now, s.addr, b)
+	f.core.Deliver(f.now, s.addr, b)
+	if h := f.core.find(seq); h == none || f.core.ops[h].copies.none() || f.core.Counters.Duplicates != 1 {
+		t.Fatalf("cleared by a repeated refusal; %+v", f.core.Counters)
+	}
+	f.run(f.now + 4000*ms)
+	if len(f.done) != 1 || f.done[0].Outcome != Unknown {
+		t.Fatalf("got %+v", f.done)
+	}
+}
+
+// TestALaterCommandAcknowledgesNoneBefore: the first put is lost, the second is not; both are applied.
+func TestALaterCommandAcknowledgesNoneBefore(t *testing.T) {
+	f, _ := outstanding(t, 1)
+	f.core.Submit(f.now, put("b", "2"), 0, 2)
+	f.run(f.now + 1000*ms)
+	if len(f.done) != 2 || f.done[0].Outcome != Applied || f.done[1].Outcome != Applied {
+		t.Fatalf("got %+v", f.done)
+	}
+}
