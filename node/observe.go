@@ -27,6 +27,7 @@ type Counters struct {
 	DroppedSum         uint64 // an entry whose checksum does not hold
 	DroppedIncarnation uint64 // from a member under another incarnation
 	DroppedFragments   uint64 // contradict an earlier one, or found no room
+	DroppedReplays     uint64 // datagrams with requests that the network repeated
 	DroppedBlank       uint64 // Raft messages that reached a blank server
 	RefusedBusy        uint64 // commands refused for want of room
 	Repeats            uint64 // commands answered from the session's cache
