@@ -1,0 +1,288 @@
+package client
+
+import (
+	"net/netip"
+
+	"balsa/wire"
+)
+
+// server is one that the core knows: by configuration, or because another server named it.
+type server struct {
+	addr   netip.AddrPort
+	name   string // as it was told, if that is not addr
+	id     uint16 // 0 until known
+	place  int    // in Core.servers
+	nonce  uint64
+	packer wire.Packer
+	busy   bool             // the packer has frames of this turn
+	pieces *wire.Fragmenter // nil until something large goes there
+
+	boot      uint64 // of its last answer
+	token     uint64
+	greeted   bool   // it answered a Hello in this boot
+	foreign   bool   // belongs to another cluster than the pinned one
+	blank     bool   // belongs to none
+	claim     uint64 // term it says it leads; 0 = none
+	saidAt    int64  // last answer of any kind
+	refusedAt int64  // last ICMP port unreachable
+	askedAt   int64  // last Hello
+	hint      uint16 // the leader it named last
+	seen      replay
+}
+
+// replay tells a datagram that was seen before from a new one, for the last replayWindow numbers of one boot. What
+// is older counts as seen.
+type replay struct {
+	top  uint64
+	bits [replayWindow / 64]uint64 // by number modulo replayWindow
+}
+
+const replayWindow = 4096 // above what a large answer has on its way at once
+
+func (r *replay) fresh(n uint64) bool {
+	if n > r.top {
+		for i := max(r.top+1, n-min(n, replayWindow-1)); i <= n; i++ {
+			r.bits[i/64%(replayWindow/64)] &^= 1 << (i % 64)
+		}
+		r.top = n
+	} else if r.top-n >= replayWindow {
+		return false
+	}
+	word, bit := &r.bits[n/64%(replayWindow/64)], uint64(1)<<(n%64)
+	old := *word&bit != 0
+	*word |= bit
+	return !old
+}
+
+// Learn adds a server's address, once.
+func (c *Core) Learn(addr netip.AddrPort) { c.learn(addr) }
+
+func (c *Core) learn(addr netip.AddrPort) *server {
+	if !addr.IsValid() || addr.Port() == 0 {
+		return nil
+	}
+	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+	for _, s := range c.servers {
+		if s.addr == addr {
+			return s
+		}
+	}
+	if len(c.servers) >= maxServers {
+		return nil
+	}
+	s := &server{addr: addr, place: len(c.servers), nonce: c.rng.Uint64()}
+	s.packer.Limit = c.cfg.Limit
+	if s.packer.Limit == 0 {
+		s.packer.Limit = wire.SafeDatagram
+		if addr.Addr().IsLoopback() {
+			s.packer.Limit = wire.MaxDatagram
+		}
+	}
+	s.saidAt, s.refusedAt, s.askedAt = -1, -1, -1
+	c.servers = append(c.servers, s)
+	return s
+}
+
+// Servers returns the addresses known, in the order they were learnt.
+func (c *Core) Servers() []netip.AddrPort {
+	all := make([]netip.AddrPort, len(c.servers))
+	for i, s := range c.servers {
+		all[i] = s.addr
+	}
+	return all
+}
+
+// Names returns, once, the host names that servers were told by: the shell resolves them and calls Learn.
+func (c *Core) Names() []string {
+	n := c.names
+	c.names = nil
+	return n
+}
+
+// Leader is the address that operations go to, if a leader is known.
+func (c *Core) Leader() (netip.AddrPort, bool) {
+	if c.leader == nil {
+		return netip.AddrPort{}, false
+	}
+	return c.leader.addr, true
+}
+
+// discover asks all servers who leads, at once if that is not under way, and again with growing pauses while
+// anything waits for the answer.
+func (c *Core) discover() {
+	if c.hello.due == never {
+		c.hello.due, c.hello.now, c.hello.pause = c.now, true, helloMin
+	}
+}
+
+// hellos writes one round of questions; all servers are asked in parallel, so a dead one costs nothing.
+func (c *Core) hellos() {
+	if !c.hello.now {
+		return
+	}
+	c.hello.now = false
+	for _, s := range c.servers {
+		c.greet(s)
+	}
+	c.hello.due = c.now + c.jitter(c.hello.pause)
+	c.hello.pause = min(c.hello.pause*2, helloMax)
+}
+
+// greet writes one question. It is padded, because a server does not answer more bytes than it was asked with until
+// we hold its token.
+func (c *Core) greet(s *server) {
+	h := wire.Hello{Nonce: s.nonce}
+	if s.token == 0 {
+		h.Pad = helloPad
+	}
+	if p := c.frame(s, wire.KindHello, h.Size()); p != nil {
+		h.Encode(p)
+		s.askedAt = c.now
+		c.Counters.Hellos++
+	}
+}
+
+// helloPad makes room for an answer that names some twenty servers.
+const helloPad = 472
+
+// onHelloReply learns who the server is, who leads, and which servers there are.
+func (c *Core) onHelloReply(s *server, h *wire.Header, r *wire.HelloReply) {
+	s.id, s.token, s.greeted, s.blank = h.Src, r.Token, true, r.Blank
+	c.learnServers(r.Servers)
+	if r.Blank {
+		s.claim = 0
+		return
+	}
+	if c.cluster == ([16]byte{}) {
+		c.cluster = r.Cluster
+	}
+	s.hint = r.Leader
+	if r.LogTime > c.logTime || c.logTimeAt == 0 {
+		c.logTime = r.LogTime
+	}
+	switch {
+	case r.Leader == s.id:
+		s.claim = max(s.claim, r.Term)
+		c.logTime, c.logTimeAt = max(c.logTime, r.LogTime), c.now
+		c.elect()
+		if c.leader == s {
+			c.hello.due, c.hello.now = never, false
+		}
+	case r.Term >= s.claim:
+		s.claim = 0
+		c.elect()
+	}
+	c.pursue(r.Leader, r.LeaderAddr)
+}
+
+// pursue asks the named leader itself, at once, unless it was asked a moment ago: only what a server says of
+// itself makes it our leader.
+func (c *Core) pursue(id uint16, addr []byte) {
+	if id == wire.NoNode || c.leader != nil && c.leader.id == id {
+		return
+	}
+	var s *server
+	for _, known := range c.servers {
+		if known.id == id {
+			s = known
+		}
+	}
+	if a, ok := c.parse(addr); ok && (s == nil || s.addr != a) {
+		s = c.learn(a)
+	}
+	if s != nil && (s.askedAt < 0 || c.now-s.askedAt >= helloMin) && c.hello.due != never {
+		c.greet(s)
+	}
+}
+
+func (c *Core) learnServers(encoded []byte) {
+	if len(encoded) == 0 {
+		return
+	}
+	list, err := wire.DecodeServers(encoded)
+	if err != nil {
+		c.Counters.Dropped++
+		return
+	}
+	for _, w := range list {
+		if a, ok := c.parse([]byte(w.Addr)); ok {
+			if s := c.learn(a); s != nil && s.id == 0 {
+				s.id = w.ID
+			}
+		}
+	}
+}
+
+// parse reads an address; a host name is kept for the shell.
+func (c *Core) parse(addr []byte) (netip.AddrPort, bool) {
+	if len(addr) == 0 {
+		return netip.AddrPort{}, false
+	}
+	a, err := netip.ParseAddrPort(string(addr))
+	if err == nil {
+		return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), true
+	}
+	if name := string(addr); len(c.names) < maxServers {
+		for _, n := range c.names {
+			if n == name {
+				return netip.AddrPort{}, false
+			}
+		}
+		c.names = append(c.names, name)
+	}
+	return netip.AddrPort{}, false
+}
+
+// elect makes the server with the newest claim our leader. A change sends everything that is under way again.
+func (c *Core) elect() {
+	var best *server
+	for _, s := range c.servers {
+		if s.claim != 0 && s.greeted && !s.foreign && (best == nil || s.claim > best.claim) {
+			best = s
+		}
+	}
+	if best == c.leader {
+		return
+	}
+	c.leader = best
+	if best == nil {
+		c.discover()
+		return
+	}
+	c.dropAllTransfers()
+	for i := range c.flying {
+		for h := c.flying[i].front; h != none; h = c.flying[i].front {
+			c.enqueue(h)
+			c.Counters.Resent++
+		}
+	}
+}
+
+// revoke takes a server's claim: it said, or an answer proved, that it does not lead.
+func (c *Core) revoke(s *server) {
+	s.claim = 0
+	if c.leader == s {
+		c.elect()
+	}
+	c.discover()
+}
+
+// Refused tells that addr answered with ICMP port unreachable: no process is there now. It is a hint that anyone can
+// forge, so it proves nothing of what was sent; but we look for another leader at once.
+func (c *Core) Refused(now int64, addr netip.AddrPort) {
+	c.now = max(c.now, now)
+	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+	for _, s := range c.servers {
+		if s.addr != addr {
+			continue
+		}
+		s.refusedAt = c.now
+		if c.leader == s {
+			s.greeted = false
+			c.revoke(s)
+		}
+	}
+}
+
+// jitter spreads d by a quarter, so that clients that began together do not go on together.
+func (c *Core) jitter(d int64) int64 { return d - d/8 + int64(c.rng.Uint64N(uint64(d/4)+1)) }

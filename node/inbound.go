@@ -1,0 +1,241 @@
+package node
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+
+	"balsa/kv"
+	"balsa/node/raft"
+	"balsa/wal"
+	"balsa/wire"
+)
+
+// Deliver takes one datagram, borrowed until it returns. Whatever it holds,
+// nothing panics: what does not fit is counted and dropped.
+//
+// Peers are known by the header, never by the source address; clients and
+// strangers are answered at the address they sent from.
+func (n *Node) Deliver(now int64, from netip.AddrPort, datagram []byte) {
+	if n.err != nil {
+		return
+	}
+	h, frames, err := wire.Open(datagram)
+	if err != nil {
+		n.Counters.DroppedMalformed++
+		if errors.Is(err, wire.ErrVersion) {
+			n.answerMismatch(from, datagram)
+		}
+		return
+	}
+	if h.Dst != n.identity.ID && h.Dst != 0 {
+		n.Counters.DroppedDestination++
+		return
+	}
+	if h.Cluster != n.tag && h.Cluster != 0 && n.tag != 0 {
+		n.Counters.DroppedCluster++
+		n.tellForeign(&h, from)
+		return
+	}
+	for {
+		kind, payload, ok := frames.Next()
+		if !ok {
+			break
+		}
+		n.frame(now, &h, from, kind, payload)
+	}
+	if frames.Err() != nil {
+		n.Counters.DroppedMalformed++
+	}
+}
+
+// answerMismatch tells whoever speaks another version which one is spoken here.
+func (n *Node) answerMismatch(from netip.AddrPort, question []byte) {
+	if answer := wire.AppendMismatch(nil, question); len(answer) > 0 && len(n.out.raw) < maxMismatches {
+		n.out.raw = append(n.out.raw, wire.Packet{To: from, Bytes: answer})
+	}
+}
+
+// tellForeign says once that a server we expect belongs to another cluster: its
+// data directory, or ours, was made for another one.
+func (n *Node) tellForeign(h *wire.Header, from netip.AddrPort) {
+	if h.Src == wire.ClientNode || slices.Contains(n.foreign, h.Src) || n.out.addressOf(h.Src) == nil {
+		return
+	}
+	n.foreign = append(n.foreign, h.Src)
+	n.logger.Error("a server of our pool belongs to another cluster: its data directory or this one was made for another",
+		"server", h.Src, "addr", from, "got_cluster_tag", h.Cluster, "want_cluster_tag", n.tag)
+}
+
+// maxMismatches bounds the answers a turn gives to strangers.
+const maxMismatches = 16
+
+func (n *Node) frame(now int64, h *wire.Header, from netip.AddrPort, kind wire.Kind, p []byte) {
+	switch kind {
+	case wire.KindAppend, wire.KindAck, wire.KindVote, wire.KindVoteReply:
+		n.raftFrame(now, h, from, kind, p)
+	case wire.KindFoundAsk, wire.KindFoundAnswer, wire.KindFoundList:
+		n.foundFrame(now, h, from, kind, p)
+	case wire.KindHello:
+		n.hello(now, h, from, p)
+	case wire.KindRequest:
+		n.request(now, h, from, p)
+	case wire.KindStatus:
+		n.status(h, from, p)
+	case wire.KindFragment:
+		n.fragment(now, h, from, p)
+	case wire.KindFragmentStatus:
+		n.out.fragmentStatus(now, h, p)
+	default:
+		n.Counters.DroppedMalformed++
+	}
+}
+
+// raftFrame turns a frame into the core's message and steps it. Entries stay
+// views of the datagram until the core has said which of them are kept.
+func (n *Node) raftFrame(now int64, h *wire.Header, from netip.AddrPort, kind wire.Kind, p []byte) {
+	if n.core == nil {
+		n.Counters.DroppedBlank++
+		n.answerBlank(h, from)
+		return
+	}
+	if h.Cluster != n.tag || h.Src == n.identity.ID {
+		n.Counters.DroppedCluster++
+		return
+	}
+	m := raft.Message{From: h.Src, To: n.identity.ID, FromIncarnation: h.Incarnation, FromBoot: h.Boot}
+	if !n.decodeRaft(&m, kind, p) {
+		n.Counters.DroppedMalformed++
+		return
+	}
+	n.heardMember(h.Src)
+	n.core.Step(now, &m)
+	n.absorb(now)
+	n.entries, n.views = n.entries[:0], n.views[:0]
+}
+
+func (n *Node) decodeRaft(m *raft.Message, kind wire.Kind, p []byte) bool {
+	switch kind {
+	case wire.KindAppend:
+		return n.decodeAppend(m, p)
+	case wire.KindAck:
+		var f wire.Ack
+		if f.Decode(p) != nil {
+			return false
+		}
+		m.Kind, m.Term, m.Match, m.LastIndex = raft.Ack, f.Term, f.Match, f.Last
+		m.EchoBoot, m.EchoRound, m.EchoSeq, m.EchoTimeout = f.EchoBoot, f.EchoRound, f.EchoSeq, f.EchoTimeout
+		m.Reject, m.RejectPrev, m.Hint, m.HintTerm, m.Disk = f.Reject, f.RejectPrev, f.Hint, f.HintTerm, f.Disk
+	case wire.KindVote:
+		var f wire.Vote
+		if f.Decode(p) != nil {
+			return false
+		}
+		m.Kind, m.Pre, m.Transfer, m.Term, m.Probe = raft.Vote, f.Pre, f.Transfer, f.Term, f.Probe
+		m.LastIndex, m.LastTerm = f.LastIndex, f.LastTerm
+	case wire.KindVoteReply:
+		var f wire.VoteReply
+		if f.Decode(p) != nil {
+			return false
+		}
+		m.Kind, m.Pre, m.Granted, m.Term, m.Reason = raft.VoteReply, f.Pre, f.Granted, f.Term, f.Reason
+		m.EchoBoot, m.LastIndex, m.LastTerm = f.EchoBoot, f.LastIndex, f.LastTerm
+	}
+	return true
+}
+
+func (n *Node) decodeAppend(m *raft.Message, p []byte) bool {
+	var f wire.Append
+	if f.Decode(p) != nil {
+		return false
+	}
+	m.Kind, m.Term, m.PrevIndex, m.PrevTerm, m.Commit = raft.Append, f.Term, f.PrevIndex, f.PrevTerm, f.Commit
+	m.Round, m.Seq, m.Timeout, m.Leases = f.Round, f.Seq, f.Timeout, f.Leases
+	n.entries, n.views = n.entries[:0], n.views[:0]
+	rest := f.Entries
+	for i := range f.Count {
+		e, after, err := wire.DecodeEntry(rest)
+		if err != nil || e.Index != f.PrevIndex+uint64(i)+1 {
+			return false
+		}
+		rest = after
+		if toWAL(&e, nil) != e.Sum {
+			n.Counters.DroppedSum++
+			return false
+		}
+		r := raft.Entry{Index: e.Index, Term: e.Term, Kind: raft.Kind(e.Kind), Size: e.Size(), Ref: i}
+		if r.Kind == raft.Configuring {
+			c, err := wire.DecodeConfiguration(e.Body)
+			if err != nil {
+				return false
+			}
+			rc := toRaft(&c)
+			r.Config = &rc
+		}
+		n.entries, n.views = append(n.entries, r), append(n.views, e)
+	}
+	m.Entries = n.entries
+	return true
+}
+
+// toWAL gives an entry the log's form, when w is not nil, and the checksum its
+// stored bytes must have.
+func toWAL(e *wire.Entry, w *wal.Entry) uint64 {
+	entry := wal.Entry{Index: e.Index, Term: e.Term, Kind: e.Kind, Codec: e.Codec, Group: e.Group,
+		Count: e.Count, RawBytes: e.RawBytes, Time: e.Time, Sum: e.Sum, Body: e.Body}
+	if w != nil {
+		*w = entry
+		return e.Sum
+	}
+	return wal.Sum(&entry)
+}
+
+// request takes what a client asks. Writes are packed into the entries of this
+// turn, repeats answered from their session, reads wait for this turn's round.
+// A server that does not lead refuses all of it, by sequence number, so that
+// the client knows this copy was definitely not applied (SAFETY 18).
+func (n *Node) request(now int64, h *wire.Header, from netip.AddrPort, p []byte) {
+	var f wire.Request
+	if h.Src != wire.ClientNode || h.Incarnation == 0 || f.Decode(p) != nil {
+		n.Counters.DroppedMalformed++
+		return
+	}
+	if !n.Leading() || h.Cluster != n.tag {
+		n.refuseAll(h, from, &f)
+		return
+	}
+	c := n.clients.touch(now, h.Incarnation, from)
+	rest := f.Ops
+	for range f.Count {
+		op, size, err := kv.DecodeCommand(rest)
+		if err != nil || op.Client != h.Incarnation {
+			n.Counters.DroppedMalformed++
+			return
+		}
+		n.operation(c, &op, rest[:size])
+		rest = rest[size:]
+	}
+}
+
+func (n *Node) operation(c *client, op *kv.Command, encoded []byte) {
+	if op.Op == kv.Get || op.Op == kv.Scan {
+		if !n.reads.add(c.id, encoded) {
+			n.refuseBusy(c.id, op.Seq)
+		}
+		return
+	}
+	if r, ok := n.store.Cached(op.Client, op.Seq); ok {
+		n.Counters.Repeats++
+		n.reply(c, &r)
+		return
+	}
+	if op.Term != 0 && op.Term != n.core.Term() {
+		n.reply(c, &kv.Result{Status: kv.WrongTerm, Client: c.id, Seq: op.Seq}) // bound to another leader: refused for good
+		return
+	}
+	n.pack.add(op, encoded, n.out.entryLimit)
+}
+
+// Refused takes the kernel's word that nothing listens at an address. It is a
+// hint and changes no state: anybody can forge it.
+func (n *Node) Refused(_ int64, _ netip.AddrPort) { n.Counters.Refused++ }

@@ -1,0 +1,274 @@
+package node
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"balsa/kv"
+	"balsa/wal/vfs"
+	"balsa/wire"
+)
+
+// lab is a small cluster in one goroutine: real nodes, memory file systems, a
+// network that delivers in order unless told to drop. It shows one behaviour at
+// a time; the simulator is where faults are mixed.
+type lab struct {
+	t       testing.TB
+	now     int64
+	pool    []wire.Server
+	nodes   map[uint16]*Node // nil: down
+	disks   map[uint16]*vfs.Mem
+	random  uint64
+	queue   []flight
+	answers []answer                                   // what the client got
+	drop    func(from, to uint16, kind wire.Kind) bool // of datagrams that hold such a frame
+	stuck   map[uint16]bool                            // servers whose syncs do not end
+}
+
+type flight struct {
+	from, to netip.AddrPort
+	bytes    []byte
+}
+
+type answer struct {
+	from   uint16
+	kind   wire.Kind
+	result kv.Result
+	seqs   []uint64
+	hello  wire.HelloReply
+	status wire.StatusReply
+}
+
+const labClient = 9999
+
+func labAddr(id uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 7000+id)
+}
+
+func labID(a netip.AddrPort) uint16 { return a.Port() - 7000 }
+
+// newLab makes count servers of which the first voters found the cluster.
+func newLab(t testing.TB, count, voters int) *lab {
+	l := &lab{t: t, now: 1, nodes: map[uint16]*Node{}, disks: map[uint16]*vfs.Mem{}, random: 1, stuck: map[uint16]bool{}}
+	var first []uint16
+	for id := uint16(1); id <= uint16(count); id++ {
+		l.pool = append(l.pool, wire.Server{ID: id, Addr: labAddr(id).String()})
+		if int(id) <= voters {
+			first = append(first, id)
+		}
+	}
+	for id := uint16(1); id <= uint16(count); id++ {
+		l.wipe(id, first)
+		l.start(id)
+	}
+	return l
+}
+
+func (l *lab) next() uint64 {
+	l.random += 0x9e3779b97f4a7c15
+	z := l.random
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+
+// wipe gives a server a new, blank directory.
+func (l *lab) wipe(id uint16, voters []uint16) {
+	l.disks[id] = vfs.NewMem()
+	err := Init(InitOptions{FS: l.disks[id], Dir: "d", ID: id, Pool: append([]wire.Server(nil), l.pool...), Voters: append([]uint16(nil), voters...), SegmentBytes: 256 << 10, Random: l.next})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func (l *lab) start(id uint16) *Node {
+	n, err := Open(Options{FS: l.disks[id], Dir: "d", Resolve: netip.ParseAddrPort, Random: l.next, SegmentBytes: 256 << 10}, l.now)
+	if err != nil {
+		l.t.Fatalf("open %d: %v", id, err)
+	}
+	l.nodes[id] = n
+	return n
+}
+
+// kill ends a server as kill -9 does: what was written stays.
+func (l *lab) kill(id uint16) {
+	l.nodes[id] = nil
+	l.disks[id].ReleaseLocks()
+}
+
+func (l *lab) each(visit func(id uint16, n *Node)) {
+	for id := uint16(1); id <= uint16(len(l.pool)); id++ {
+		if n := l.nodes[id]; n != nil {
+			visit(id, n)
+		}
+	}
+}
+
+// turn delivers all that is under way, makes batches durable and lets time
+// pass to the next deadline, at most by step.
+func (l *lab) turn(step int64) {
+	queue := l.queue
+	l.queue = nil
+	for _, f := range queue {
+		if n := l.nodes[labID(f.to)]; n != nil {
+			n.Deliver(l.now, f.from, f.bytes)
+		} else if labID(f.to) == labClient {
+			l.hear(f)
+		}
+	}
+	at := l.now + step
+	l.each(func(id uint16, n *Node) {
+		n.Turn(l.now, true)
+		l.collect(id, n)
+		for b := n.Batch(); b != nil && !l.stuck[id]; b = n.Batch() {
+			n.Persisted(l.now, b, persistBatch(b))
+			l.collect(id, n)
+			n.Turn(l.now, true)
+			l.collect(id, n)
+		}
+		if n.Err() != nil {
+			l.t.Fatalf("server %d: %v", id, n.Err())
+		}
+		at = min(at, max(n.Deadline(), l.now))
+	})
+	if len(l.queue) > 0 {
+		at = l.now + 10e3
+	}
+	l.now = max(at, l.now+1000)
+}
+
+func (l *lab) collect(id uint16, n *Node) {
+	for _, p := range n.Out() {
+		if l.drop != nil && l.dropped(id, p) {
+			continue
+		}
+		l.queue = append(l.queue, flight{from: labAddr(id), to: p.To, bytes: append([]byte(nil), p.Bytes...)})
+	}
+}
+
+func (l *lab) dropped(id uint16, p wire.Packet) bool {
+	_, frames, err := wire.Open(p.Bytes)
+	if err != nil {
+		l.t.Fatalf("server %d sent what does not open: %v", id, err)
+	}
+	for {
+		kind, _, ok := frames.Next()
+		if !ok {
+			return false
+		}
+		if l.drop(id, labID(p.To), kind) {
+			return true
+		}
+	}
+}
+
+// until turns until done, at most within of virtual time.
+func (l *lab) until(within int64, what string, done func() bool) {
+	l.t.Helper()
+	for end := l.now + within; !done(); {
+		if l.now > end {
+			l.t.Fatalf("not within %d ms: %s", within/1e6, what)
+		}
+		l.turn(5e6)
+	}
+}
+
+func (l *lab) leader() *Node {
+	var best *Node
+	l.each(func(_ uint16, n *Node) {
+		if n.Leading() && (best == nil || n.core.Term() > best.core.Term()) {
+			best = n
+		}
+	})
+	return best
+}
+
+func (l *lab) elect() *Node {
+	l.t.Helper()
+	l.until(10e9, "a leader that applied its no-op", func() bool { n := l.leader(); return n != nil && n.applied > 0 })
+	return l.leader()
+}
+
+// tell sends frames from the client.
+func (l *lab) tell(to uint16, cluster uint32, kind wire.Kind, size int, encode func(p []byte)) {
+	p := wire.Packer{Header: wire.Header{Src: wire.ClientNode, Incarnation: 77, Cluster: cluster}, Limit: wire.MaxDatagram}
+	encode(p.Frame(kind, size))
+	for _, d := range p.Flush(labAddr(to), nil) {
+		l.queue = append(l.queue, flight{from: labAddr(labClient), to: d.To, bytes: append([]byte(nil), d.Bytes...)})
+	}
+}
+
+func (l *lab) request(to uint16, ops ...kv.Command) {
+	var r wire.Request
+	for i := range ops {
+		ops[i].Client = 77
+		if !ops[i].Op.IsRead() {
+			ops[i].AckedBelow = max(ops[i].AckedBelow, 1)
+			ops[i].Flags |= kv.FlagRegister
+			ops[i].Registered = 1
+		}
+		r.Ops = kv.AppendCommand(r.Ops, &ops[i])
+		r.Count++
+	}
+	l.tell(to, l.nodes[to].tag, wire.KindRequest, r.Size(), r.Encode)
+}
+
+func (l *lab) hear(f flight) {
+	_, frames, err := wire.Open(f.bytes)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for {
+		kind, p, ok := frames.Next()
+		if !ok {
+			return
+		}
+		a := answer{from: labID(f.from), kind: kind}
+		switch kind {
+		case wire.KindReply:
+			var r wire.Reply
+			if err := r.Decode(p); err != nil {
+				l.t.Fatal(err)
+			}
+			for rest := r.Results; len(rest) > 0; {
+				result, size, err := kv.DecodeResult(rest)
+				if err != nil {
+					l.t.Fatal(err)
+				}
+				a.result, rest = result, rest[size:]
+				l.answers = append(l.answers, a)
+			}
+			continue
+		case wire.KindNotLeader:
+			var r wire.NotLeader
+			err = r.Decode(p)
+			for i := range r.Count {
+				a.seqs = append(a.seqs, r.Seq(i))
+			}
+		case wire.KindHelloReply:
+			err = a.hello.Decode(p)
+		case wire.KindStatusReply:
+			err = a.status.Decode(p)
+		}
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		l.answers = append(l.answers, a)
+	}
+}
+
+// result turns until the operation with seq is answered by a result.
+func (l *lab) result(seq uint64) kv.Result {
+	l.t.Helper()
+	var found *kv.Result
+	l.until(5e9, fmt.Sprintf("an answer to %d", seq), func() bool {
+		for i := range l.answers {
+			if l.answers[i].kind == wire.KindReply && l.answers[i].result.Seq == seq {
+				found = &l.answers[i].result
+			}
+		}
+		return found != nil
+	})
+	return *found
+}

@@ -1,0 +1,128 @@
+package node
+
+import (
+	"math"
+	"net/netip"
+
+	"balsa/wire"
+)
+
+// A frame that no datagram to its destination can hold goes as fragments: a
+// client's large value on its way in, a large answer on its way out, an entry
+// larger than a peer's datagram (SAFETY 16). Everything is bounded; what finds
+// no room is dropped, and asked for again by whoever misses it.
+
+// large is the fragments on their way to one destination.
+type large struct {
+	to  netip.AddrPort
+	dst uint16
+	f   *wire.Fragmenter
+}
+
+const (
+	maxLarge        = 64 // destinations at once
+	maxLargeWaiting = 8  // messages to one destination
+)
+
+// sendLarge takes a frame's payload, which belongs to it from now on.
+func (o *outbound) sendLarge(now int64, to netip.AddrPort, dst uint16, kind wire.Kind, payload []byte) {
+	var f *wire.Fragmenter
+	for i := range o.large {
+		if o.large[i].to == to && o.large[i].dst == dst {
+			f = o.large[i].f
+		}
+	}
+	if f == nil {
+		if len(o.large) == maxLarge {
+			return
+		}
+		f = wire.NewFragmenter(wire.FragmenterOptions{Boot: o.n.boot, Limit: o.datagramLimit(to)})
+		o.large = append(o.large, large{to: to, dst: dst, f: f})
+	}
+	if f.Busy() < maxLargeWaiting {
+		o.message++
+		f.Add(now, o.message, kind, payload)
+	}
+}
+
+// resendLarge packs the fragments that are due.
+func (o *outbound) resendLarge(now int64) {
+	kept := o.large[:0]
+	for _, l := range o.large {
+		if l.f.Busy() == 0 {
+			continue
+		}
+		l.f.Pack(now, o.packer(l.to, l.dst))
+		kept = append(kept, l)
+	}
+	clear(o.large[len(kept):])
+	o.large = kept
+}
+
+func (o *outbound) largeDeadline() int64 {
+	at := int64(math.MaxInt64)
+	for i := range o.large {
+		at = min(at, o.large[i].f.Deadline())
+	}
+	return at
+}
+
+// fragmentStatus takes in what a destination has of a message.
+func (o *outbound) fragmentStatus(now int64, _ *wire.Header, p []byte) {
+	var s wire.FragmentStatus
+	if s.Decode(p) != nil {
+		o.n.Counters.DroppedMalformed++
+		return
+	}
+	for i := range o.large {
+		if o.large[i].f.Has(s.Message) {
+			o.large[i].f.Status(now, &s)
+			return
+		}
+	}
+}
+
+// fragment takes one piece; the frame is stepped when it is whole.
+func (n *Node) fragment(now int64, h *wire.Header, from netip.AddrPort, p []byte) {
+	var f wire.Fragment
+	if f.Decode(p) != nil || f.Kind == wire.KindFragment {
+		n.Counters.DroppedMalformed++
+		return
+	}
+	if n.core == nil || h.Cluster != n.tag {
+		n.Counters.DroppedCluster++
+		return
+	}
+	if h.Src == wire.ClientNode {
+		n.clients.touch(now, h.Incarnation, from)
+	}
+	whole, ok, err := n.parts.Add(now, h, &f)
+	if err != nil {
+		n.Counters.DroppedFragments++
+		return
+	}
+	if ok {
+		n.frame(now, h, from, whole.Kind, whole.Payload)
+	}
+}
+
+// tellFragments tells every sender of fragments what of them is here.
+func (n *Node) tellFragments(now int64) {
+	for {
+		owed, ok := n.parts.NextStatus()
+		if !ok {
+			return
+		}
+		to := n.out.peerAt(now, owed.To.Src)
+		if owed.To.Src == wire.ClientNode {
+			c := n.clients.find(owed.To.Incarnation)
+			if c == nil {
+				continue
+			}
+			to = c.addr
+		}
+		if to.IsValid() {
+			owed.Status.Encode(n.out.must(to, owed.To.Src, wire.KindFragmentStatus, owed.Status.Size()))
+		}
+	}
+}

@@ -1,0 +1,241 @@
+// Package node joins the leaves: the log, the wire, the Raft core and the
+// store meet here and nowhere else.
+//
+// A Node is a step machine. It is given datagrams, finished batches and the
+// time; it gives back datagrams to send, batches to make durable and its next
+// deadline. It starts no goroutine, reads no clock and opens no socket, so the
+// simulator drives the very code that production runs; Serve is the thin shell
+// that does the waiting.
+//
+//	datagrams -> inbound -> step -> persist -> outbound -> datagrams
+//	                 \         \-> apply -> replies /
+//	                  \-> pack (commands of a turn become entries)
+//
+// Files are ordered as a put meets them: inbound.go, pack.go, step.go,
+// persist.go, apply.go, outbound.go, reply.go; turn.go ties them together.
+package node
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+
+	"balsa/kv"
+	"balsa/node/raft"
+	"balsa/wal"
+	"balsa/wal/vfs"
+	"balsa/wire"
+)
+
+// Defaults for a machine that is shared with other work (DESIGN, decision 15).
+const (
+	DefaultTimeout   = 300e6 // T: silence after which a follower stands, ns
+	DefaultHeartbeat = 10e6  // ns between heartbeats of an idle leader
+	DefaultResend    = 30e6  // ns without progress after which a leader sends again
+)
+
+// Options say where a node lives and what it is given from outside.
+type Options struct {
+	FS           vfs.FS
+	Dir          string
+	Resolve      func(addr string) (netip.AddrPort, error) // a configuration's address to one to send to
+	Random       func() uint64                             // unpredictable in production, seeded in the simulator
+	SegmentBytes int64                                     // of new log segments; 0 is the log's default
+	Timeout      int64                                     // T in ns; 0 is DefaultTimeout
+	Heartbeat    int64                                     // ns; 0 is DefaultHeartbeat
+	Resend       int64                                     // ns; 0 is DefaultResend
+	Datagram     int                                       // largest datagram to any address; 0: by the address (loopback or not)
+	Logger       *slog.Logger
+	Observe      Observer // the simulator's invariants; nil in production
+}
+
+// Node is one server: identity, log, core and store, and what is under way
+// between them. It has one owner; nothing in it is locked.
+type Node struct {
+	o        Options
+	log      *wal.Log
+	identity identity
+	boot     uint64
+	tag      uint32 // of the cluster in every datagram; 0 while blank
+	logger   *slog.Logger
+	err      error // the first failure that ends this node
+
+	core  *raft.Core // nil while blank
+	store *kv.Store
+	tail  tail // the newest entries with their bodies
+
+	founding       founding
+	configurations configurations
+	ledTerm        uint64   // the term this server leads, 0 when it does not
+	toldLeader     uint16   // the leader that the last log line named
+	foreign        []uint16 // servers of another cluster at our servers' addresses, told once
+
+	// Inbound, reused from datagram to datagram.
+	entries []raft.Entry
+	views   []wire.Entry
+	parts   *wire.Reassembler
+
+	pack    pack
+	reads   reads
+	persist persist
+	applied uint64 // applied <= commit
+	commit  uint64 // what the core lets us apply
+
+	stamp   int64 // log time of the newest entry this node knows
+	stampAt int64 // when, on our clock, stamp was true; meaningful on a leader
+
+	out     outbound
+	clients clients
+
+	Counters Counters
+}
+
+// Open recovers a node from its directory. A directory that no founding has
+// reached opens as blank: it answers questions and never votes (SAFETY 7).
+func Open(o Options, now int64) (*Node, error) {
+	o = o.withDefaults()
+	log, recovery, err := wal.Open(wal.Options{
+		FS: o.FS, Dir: o.Dir, SegmentBytes: o.SegmentBytes, Random: o.Random,
+		Keep: func(kind uint8) bool { return kind == uint8(raft.Configuring) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{o: o, log: log, boot: o.Random() | 1, logger: o.Logger, store: kv.New(), stamp: recovery.LastTime, stampAt: now}
+	if err := n.identity.decode(recovery.Founding); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: the identity that init wrote: %w", o.Dir, err), log.Close())
+	}
+	n.logger = o.Logger.With("id", n.identity.ID)
+	n.parts = wire.NewReassembler(maxReassemblyBytes, maxReassemblySlots)
+	n.out.init(n)
+	n.clients.init()
+	n.tail.reset(recovery.Last)
+	n.applied = 0
+	n.persist.written = recovery.Last
+	if recovery.Verdict != wal.Clean {
+		n.logger.Warn("the log was not clean", "verdict", recovery.Verdict.String(), "reason", recovery.Reason, "cut_bytes", recovery.CutBytes)
+	}
+	if n.identity.List == nil {
+		n.beginFounding(now)
+		return n, nil
+	}
+	if err := n.startCore(now, recovery); err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	return n, nil
+}
+
+func (o Options) withDefaults() Options {
+	if o.Timeout == 0 {
+		o.Timeout = DefaultTimeout
+	}
+	if o.Heartbeat == 0 {
+		o.Heartbeat = DefaultHeartbeat
+	}
+	if o.Resend == 0 {
+		o.Resend = DefaultResend
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// startCore begins to take part in Raft: the founding list is the
+// configuration at index 0, later ones are entries of the log.
+func (n *Node) startCore(now int64, recovery *wal.Recovery) error {
+	list, err := wire.DecodeConfiguration(n.identity.List)
+	if err != nil {
+		return fmt.Errorf("%s: the founding list: %w", n.o.Dir, err)
+	}
+	start := raft.Start{
+		Configs: []raft.IndexedConfiguration{{Index: 0, Configuration: toRaft(&list)}},
+		Hard:    raft.HardState{Term: recovery.Hard.Term, Vote: recovery.Hard.Vote},
+		Last:    recovery.Last, Voteless: recovery.Voteless,
+	}
+	for _, r := range recovery.Terms {
+		start.Terms = append(start.Terms, raft.TermRun{First: r.First, Term: r.Term})
+	}
+	for _, r := range recovery.Damaged {
+		start.Damaged = append(start.Damaged, raft.Range{First: r.First, Last: r.Last})
+	}
+	n.out.learn(&list)
+	n.holdList(&list)
+	n.configurations.add(0, n.identity.List)
+	for i := range recovery.Kept {
+		c, err := wire.DecodeConfiguration(recovery.Kept[i].Body)
+		if err != nil {
+			return fmt.Errorf("%s: the configuration at index %d: %w", n.o.Dir, recovery.Kept[i].Index, err)
+		}
+		n.out.learn(&c)
+		n.configurations.add(recovery.Kept[i].Index, recovery.Kept[i].Body)
+		start.Configs = append(start.Configs, raft.IndexedConfiguration{Index: recovery.Kept[i].Index, Configuration: toRaft(&c)})
+	}
+	n.tag = wire.ClusterTag(list.Cluster)
+	n.out.header.Cluster = n.tag
+	n.core = raft.New(raft.Config{
+		ID: n.identity.ID, Incarnation: n.identity.Incarnation, Boot: n.boot, Seed: n.o.Random(),
+		Timeout: n.o.Timeout, Heartbeat: n.o.Heartbeat, Resend: n.o.Resend,
+		WindowBytes: windowBytes, UncommittedBytes: uncommittedBytes,
+	}, start, now)
+	if recovery.Voteless {
+		n.logger.Error("this server neither votes nor leads: its hard state or the identity of its log's tail is gone; bring it back with `balsa member replace`", "reason", recovery.Reason)
+	}
+	for _, r := range recovery.Damaged {
+		n.logger.Warn("entries are damaged here; they will be written again from the leader", "first", r.First, "last", r.Last, "reason", recovery.Reason)
+	}
+	return nil
+}
+
+// Bounds, in bytes unless said otherwise (DESIGN, decision 12).
+const (
+	windowBytes        = 4 << 20  // in flight to one peer
+	uncommittedBytes   = 32 << 20 // proposed and not committed; beyond it commands are refused as busy
+	maxReassemblyBytes = 64 << 20
+	maxReassemblySlots = 64 // messages
+)
+
+// Log gives the shell the log, to prepare its next segment beside the loop.
+func (n *Node) Log() *wal.Log { return n.log }
+
+// Err is why this node ended, or nil.
+func (n *Node) Err() error { return n.err }
+
+// ID is the server's id, Incarnation what init drew, Boot what this process drew.
+func (n *Node) ID() uint16          { return n.identity.ID }
+func (n *Node) Incarnation() uint64 { return n.identity.Incarnation }
+func (n *Node) Boot() uint64        { return n.boot }
+
+// Address is where the pool that init was given says this server is reached.
+func (n *Node) Address() string {
+	for _, s := range n.identity.Pool {
+		if s.ID == n.identity.ID {
+			return s.Addr
+		}
+	}
+	return ""
+}
+
+// Blank says that no founding has reached this server: it holds no list.
+func (n *Node) Blank() bool { return n.core == nil }
+
+// Leading says that this server leads now.
+func (n *Node) Leading() bool { return n.core != nil && n.core.Role() == raft.Leader }
+
+// Store is the state machine, for checks that compare servers.
+func (n *Node) Store() *kv.Store { return n.store }
+
+// Core is the Raft core, nil while blank; for status and checks, never to step.
+func (n *Node) Core() *raft.Core { return n.core }
+
+// Close releases the log. A batch still with a writer must have come back.
+func (n *Node) Close() error { return n.log.Close() }
+
+// fail ends the node with its first error. The shell sees Err and stops.
+func (n *Node) fail(err error) {
+	if n.err == nil {
+		n.err = err
+		n.logger.Error("stopping", "err", err)
+	}
+}

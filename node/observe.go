@@ -1,0 +1,37 @@
+package node
+
+import (
+	"balsa/kv"
+	"balsa/node/raft"
+)
+
+// Observer sees a node's decisive moments, synchronously and in order. The
+// simulator checks Raft's invariants with it; production has none.
+type Observer interface {
+	Leader(term uint64)                                    // became the leader of term
+	Appended(index, term, sum uint64, kind uint8)          // entered the log, not yet durable
+	Truncated(from uint64)                                 // entries from this index on left the log
+	Synced(index, term uint64)                             // the log is durable up to here
+	Hard(term uint64, vote uint16)                         // this hard state is durable
+	Committed(index, term, sum uint64)                     // about to be applied
+	Sent(m *raft.Message)                                  // a Raft message leaves
+	Applied(index uint64, client, seq uint64, r kv.Result) // a command's result, a repeat's too
+	Read(index uint64)                                     // a read was served at this applied index
+}
+
+// Counters count what was dropped and why. They only rise.
+type Counters struct {
+	DroppedMalformed   uint64 // not a datagram of ours, or a frame that does not decode
+	DroppedCluster     uint64 // of another cluster
+	DroppedDestination uint64 // for another server: an address was reused
+	DroppedSum         uint64 // an entry whose checksum does not hold
+	DroppedIncarnation uint64 // from a member under another incarnation
+	DroppedFragments   uint64 // contradict an earlier one, or found no room
+	DroppedBlank       uint64 // Raft messages that reached a blank server
+	RefusedBusy        uint64 // commands refused for want of room
+	Repeats            uint64 // commands answered from the session's cache
+	Turns              uint64
+	Entries            uint64 // proposed here
+	Commands           uint64 // proposed here
+	Refused            uint64 // ICMP port unreachable seen
+}

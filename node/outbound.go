@@ -1,0 +1,296 @@
+package node
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"balsa/node/raft"
+	"balsa/wire"
+)
+
+// outbound turns decisions into frames and gathers the frames of a turn into
+// datagrams, one packer a destination. Packers are reused: what Out returned
+// is valid until the next frame is asked for.
+type outbound struct {
+	n       *Node
+	header  wire.Header
+	open    []*destination // this turn's, in the order they were first written to
+	free    []*destination
+	flushed bool // open holds datagrams that Out has handed over
+	packets []wire.Packet
+	raw     []wire.Packet // whole datagrams that no packer made
+	scratch []byte        // entries of the AppendEntries being built
+	seqs    []byte        // of a refusal being built
+	pairs   []byte        // of a scan being answered
+
+	peers      []peer // every server known, ascending by id
+	entryLimit int    // largest body of an entry that fits every peer's datagram
+	large      []large
+	message    uint64 // id of the last fragmented message
+}
+
+type destination struct {
+	to     netip.AddrPort
+	dst    uint16
+	packer wire.Packer
+}
+
+// peer is where a server of the configuration or the pool is reached.
+type peer struct {
+	id      uint16
+	addr    string
+	to      netip.AddrPort // not valid while the name does not resolve
+	triedAt int64
+}
+
+const resolveAgain = 1e9 // ns between attempts to resolve a name
+
+func (o *outbound) init(n *Node) {
+	o.n = n
+	o.header = wire.Header{Src: n.identity.ID, Incarnation: n.identity.Incarnation, Boot: n.boot}
+	o.message = n.boot
+	for _, s := range n.identity.Pool {
+		o.place(s.ID, s.Addr)
+	}
+	o.fitEntries()
+}
+
+// learn takes the addresses of a configuration: they win over the pool's.
+func (o *outbound) learn(c *wire.Configuration) {
+	for i := range c.Members {
+		if c.Members[i].Addr != "" {
+			o.place(c.Members[i].ID, c.Members[i].Addr)
+		}
+	}
+	o.fitEntries()
+}
+
+func (o *outbound) place(id uint16, addr string) {
+	i := 0
+	for i < len(o.peers) && o.peers[i].id < id {
+		i++
+	}
+	if i == len(o.peers) || o.peers[i].id != id {
+		o.peers = append(o.peers, peer{})
+		copy(o.peers[i+1:], o.peers[i:])
+		o.peers[i] = peer{id: id}
+	}
+	if o.peers[i].addr != addr {
+		o.peers[i].addr = addr
+		o.peers[i].resolve(o.n, 0)
+	}
+}
+
+func (p *peer) resolve(n *Node, now int64) {
+	p.triedAt = now
+	to, err := n.o.Resolve(p.addr)
+	if err != nil {
+		n.logger.Warn("a server's address does not resolve; trying again", "server", p.id, "addr", p.addr, "err", err)
+		return
+	}
+	p.to = to
+}
+
+// peerAt is the address of a server, not valid when it is unknown.
+func (o *outbound) peerAt(now int64, id uint16) netip.AddrPort {
+	for i := range o.peers {
+		p := &o.peers[i]
+		if p.id != id {
+			continue
+		}
+		if !p.to.IsValid() && now-p.triedAt >= resolveAgain {
+			p.resolve(o.n, now)
+			o.fitEntries()
+		}
+		return p.to
+	}
+	return netip.AddrPort{}
+}
+
+// datagramLimit is the largest datagram for an address: big ones where no
+// wire is, those that pass every path otherwise.
+func (o *outbound) datagramLimit(to netip.AddrPort) int {
+	if o.n.o.Datagram != 0 {
+		return o.n.o.Datagram
+	}
+	if to.Addr().IsLoopback() {
+		return wire.MaxDatagram
+	}
+	return wire.SafeDatagram
+}
+
+// fitEntries sets the entry size to the smallest path of the servers known, so
+// that an AppendEntries with one entry is one datagram (SAFETY 16).
+func (o *outbound) fitEntries() {
+	o.entryLimit = wire.MaxEntryBody
+	for i := range o.peers {
+		if o.peers[i].to.IsValid() && o.peers[i].id != o.n.identity.ID {
+			room := wire.MaxFrame(o.datagramLimit(o.peers[i].to)) - wire.AppendHeaderBytes - wire.EntryHeaderBytes
+			o.entryLimit = min(o.entryLimit, room&^7)
+		}
+	}
+}
+
+// frame gives size bytes of a frame to that address to be filled in, nil when
+// no datagram there can hold it: then it goes in fragments.
+func (o *outbound) frame(to netip.AddrPort, dst uint16, kind wire.Kind, size int) []byte {
+	return o.packer(to, dst).Frame(kind, size)
+}
+
+// packer is this turn's packer for a destination.
+func (o *outbound) packer(to netip.AddrPort, dst uint16) *wire.Packer {
+	if o.flushed {
+		o.recycle()
+	}
+	for _, d := range o.open {
+		if d.to == to && d.dst == dst {
+			return &d.packer
+		}
+	}
+	d := o.destination(to, dst)
+	o.open = append(o.open, d)
+	return &d.packer
+}
+
+func (o *outbound) destination(to netip.AddrPort, dst uint16) *destination {
+	var d *destination
+	if last := len(o.free) - 1; last >= 0 {
+		d, o.free = o.free[last], o.free[:last]
+	} else {
+		d = new(destination)
+	}
+	d.to, d.dst = to, dst
+	d.packer.Limit = o.datagramLimit(to)
+	d.packer.Header = o.header
+	d.packer.Header.Dst = dst
+	return d
+}
+
+func (o *outbound) recycle() {
+	for _, d := range o.open {
+		d.packer.Reset()
+		o.free = append(o.free, d)
+	}
+	o.open, o.flushed = o.open[:0], false
+}
+
+// Out hands over what is to be sent now, peers' datagrams and clients' in the
+// order they were begun. Valid until the node is called again.
+func (n *Node) Out() []wire.Packet {
+	o := &n.out
+	if o.flushed {
+		o.recycle()
+	}
+	o.packets = append(o.packets[:0], o.raw...)
+	o.raw = o.raw[:0]
+	for _, d := range o.open {
+		d.packer.Header.Packet = o.header.Packet
+		o.packets = d.packer.Flush(d.to, o.packets)
+		o.header.Packet = d.packer.Header.Packet
+	}
+	o.flushed = true
+	return o.packets
+}
+
+// send encodes one message of the core for its server.
+func (n *Node) send(now int64, m *raft.Message) {
+	if n.o.Observe != nil {
+		n.o.Observe.Sent(m)
+	}
+	to := n.out.peerAt(now, m.To)
+	if !to.IsValid() {
+		return
+	}
+	switch m.Kind {
+	case raft.Append:
+		n.sendAppend(now, to, m)
+	case raft.Ack:
+		f := wire.Ack{Term: m.Term, EchoBoot: m.EchoBoot, EchoRound: m.EchoRound, EchoSeq: m.EchoSeq, Match: m.Match,
+			Last: m.LastIndex, RejectPrev: m.RejectPrev, Hint: m.Hint, HintTerm: m.HintTerm, EchoTimeout: m.EchoTimeout, Reject: m.Reject, Disk: m.Disk}
+		f.Encode(n.out.must(to, m.To, wire.KindAck, f.Size()))
+	case raft.Vote:
+		f := wire.Vote{Pre: m.Pre, Transfer: m.Transfer, Term: m.Term, LastIndex: m.LastIndex, LastTerm: m.LastTerm, Probe: m.Probe, AskBoot: n.boot}
+		f.Encode(n.out.must(to, m.To, wire.KindVote, f.Size()))
+	case raft.VoteReply:
+		f := wire.VoteReply{Pre: m.Pre, Granted: m.Granted, Term: m.Term, EchoBoot: m.EchoBoot, Reason: m.Reason, LastIndex: m.LastIndex, LastTerm: m.LastTerm}
+		f.Encode(n.out.must(to, m.To, wire.KindVoteReply, f.Size()))
+	default:
+		panic(fmt.Sprintf("outbound: message kind %d", m.Kind))
+	}
+}
+
+// must is frame for frames that fit every datagram by their size.
+func (o *outbound) must(to netip.AddrPort, dst uint16, kind wire.Kind, size int) []byte {
+	p := o.frame(to, dst, kind, size)
+	if p == nil {
+		panic(fmt.Sprintf("outbound: a frame of kind %d and %d bytes fits no datagram of %d", kind, size, o.datagramLimit(to)))
+	}
+	return p
+}
+
+// sendAppend sends entries First..Last, as many to a datagram as fit, each
+// datagram with the index and term before its own first entry.
+func (n *Node) sendAppend(now int64, to netip.AddrPort, m *raft.Message) {
+	f := wire.Append{Term: m.Term, PrevIndex: m.PrevIndex, PrevTerm: m.PrevTerm, Commit: m.Commit,
+		Round: m.Round, Seq: m.Seq, Timeout: m.Timeout, Leases: m.Leases}
+	if m.First > m.Last {
+		f.EncodeHeader(n.out.must(to, m.To, wire.KindAppend, wire.AppendHeaderBytes))
+		return
+	}
+	room := wire.MaxFrame(n.out.datagramLimit(to)) - wire.AppendHeaderBytes
+	for i := m.First; i <= m.Last; {
+		e, err := n.entryAt(i)
+		if err != nil {
+			n.sendFailed(i, err)
+			return
+		}
+		n.out.scratch = n.out.scratch[:0]
+		f.PrevIndex, f.Count = i-1, 0
+		lastTerm := uint64(0)
+		for {
+			n.out.addEntry(&e)
+			f.Count++
+			lastTerm = e.Term
+			if i++; i > m.Last {
+				break
+			}
+			if e, err = n.entryAt(i); err != nil {
+				n.sendFailed(i, err)
+				return
+			}
+			if len(n.out.scratch)+e.Size() > room {
+				break
+			}
+		}
+		n.out.appendFrame(now, to, m.To, &f)
+		f.PrevTerm = lastTerm
+	}
+}
+
+// addEntry encodes one more entry of the AppendEntries being built.
+func (o *outbound) addEntry(e *wire.Entry) {
+	at := len(o.scratch)
+	o.scratch = slices.Grow(o.scratch, e.Size())[:at+e.Size()]
+	e.Encode(o.scratch[at:])
+}
+
+// sendFailed: an entry of ours cannot be read. A leader that cannot read its
+// own log must not go on leading with it.
+func (n *Node) sendFailed(index uint64, err error) {
+	n.fail(fmt.Errorf("read entry %d to send it: %w", index, err))
+}
+
+func (o *outbound) appendFrame(now int64, to netip.AddrPort, dst uint16, f *wire.Append) {
+	size := wire.AppendHeaderBytes + len(o.scratch)
+	p := o.frame(to, dst, wire.KindAppend, size)
+	if p == nil {
+		body := make([]byte, size)
+		f.EncodeHeader(body)
+		copy(body[wire.AppendHeaderBytes:], o.scratch)
+		o.sendLarge(now, to, dst, wire.KindAppend, body)
+		return
+	}
+	f.EncodeHeader(p)
+	copy(p[wire.AppendHeaderBytes:], o.scratch)
+}

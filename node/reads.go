@@ -1,0 +1,152 @@
+package node
+
+import (
+	"encoding/binary"
+
+	"balsa/kv"
+)
+
+// reads are the linearizable reads under way: those of this turn, then groups
+// that share one ReadIndex round each, oldest first (thesis 6.4). A read is
+// served from the store once the round proved that we still led after the read
+// arrived, and the store has applied what was committed then.
+type reads struct {
+	waiting group   // arrived this turn, no round yet
+	groups  []group // rounds under way, by ticket
+	spare   []group
+	bytes   int
+	op      kv.Command // being visited; here so that it is not made anew for each
+}
+
+type group struct {
+	ticket uint64
+	index  uint64 // serve when applied reaches it; valid once ready
+	ready  bool
+	ops    []byte // client id and encoded command, one after another
+}
+
+const maxReadBytes = 16 << 20 // waiting, beyond it reads are refused as busy
+
+// add takes one read, copied.
+func (r *reads) add(client uint64, encoded []byte) bool {
+	if r.bytes+8+len(encoded) > maxReadBytes {
+		return false
+	}
+	r.bytes += 8 + len(encoded)
+	r.waiting.ops = binary.LittleEndian.AppendUint64(r.waiting.ops, client)
+	r.waiting.ops = append(r.waiting.ops, encoded...)
+	return true
+}
+
+// ready says that a round proved its group may be served at index.
+func (r *reads) ready(ticket, index uint64) {
+	for i := range r.groups {
+		if r.groups[i].ticket == ticket {
+			r.groups[i].index, r.groups[i].ready = index, true
+			return
+		}
+	}
+}
+
+// startReads asks the core for one round for all reads of this turn.
+func (n *Node) startReads(now int64) {
+	r := &n.reads
+	if len(r.waiting.ops) == 0 {
+		return
+	}
+	ticket, err := n.core.Read(now)
+	if err != nil {
+		n.refuseReads()
+		return
+	}
+	g := r.waiting
+	g.ticket, g.ready = ticket, false
+	r.groups = append(r.groups, g)
+	r.waiting = group{}
+	if last := len(r.spare) - 1; last >= 0 {
+		r.waiting.ops, r.spare = r.spare[last].ops[:0], r.spare[:last]
+	}
+	n.absorb(now)
+}
+
+// serveReads answers the groups whose round is done and whose index is applied.
+func (n *Node) serveReads() {
+	r := &n.reads
+	done := 0
+	for done < len(r.groups) && r.groups[done].ready && r.groups[done].index <= n.applied {
+		g := &r.groups[done]
+		n.eachRead(g, n.serveRead)
+		r.bytes -= len(g.ops)
+		r.spare = append(r.spare, *g)
+		done++
+	}
+	if done > 0 {
+		r.groups = append(r.groups[:0], r.groups[done:]...)
+	}
+}
+
+// refuseReads: no longer the leader, so no round will be proven here. A read
+// changes nothing, so the client simply asks the next leader.
+func (n *Node) refuseReads() {
+	r := &n.reads
+	for i := range r.groups {
+		n.eachRead(&r.groups[i], n.refuseRead)
+		r.spare = append(r.spare, r.groups[i])
+	}
+	r.groups = r.groups[:0]
+	n.eachRead(&r.waiting, n.refuseRead)
+	r.waiting.ops = r.waiting.ops[:0]
+	r.bytes = 0
+}
+
+func (n *Node) eachRead(g *group, visit func(c *client, op *kv.Command)) {
+	for rest := g.ops; len(rest) > 0; {
+		c := n.clients.find(binary.LittleEndian.Uint64(rest))
+		op, size, err := kv.DecodeCommand(rest[8:])
+		if err != nil {
+			panic("reads: an operation that was checked on arrival does not decode: " + err.Error())
+		}
+		if c != nil {
+			n.reads.op = op
+			visit(c, &n.reads.op)
+		}
+		rest = rest[8+size:]
+	}
+}
+
+func (n *Node) refuseRead(c *client, op *kv.Command) {
+	var seq [8]byte
+	binary.LittleEndian.PutUint64(seq[:], op.Seq)
+	n.notLeader(c.addr, seq[:])
+}
+
+func (n *Node) serveRead(c *client, op *kv.Command) {
+	if n.o.Observe != nil {
+		n.o.Observe.Read(n.applied)
+	}
+	if op.Op == kv.Get {
+		r := kv.Result{Status: kv.NotFound, Client: c.id, Seq: op.Seq}
+		if value, index, term, ok := n.store.Get(op.Key); ok {
+			r.Status, r.Value, r.Index, r.Term = kv.OK, value, index, term
+		}
+		n.reply(c, &r)
+		return
+	}
+	n.serveScan(c, op)
+}
+
+// scanBytes bounds one answer to a scan; the client asks for the rest.
+const scanBytes = 256 << 10
+
+// serveScan answers with pairs, each a key length 4, value length 4, key and
+// value; More says that the client should ask again from past the last key.
+func (n *Node) serveScan(c *client, op *kv.Command) {
+	pairs := n.out.pairs[:0]
+	more := n.store.Scan(op.Key, op.Value, op.Old, int(op.Limit), scanBytes, func(key, value []byte) bool {
+		pairs = kv.AppendPair(pairs, key, value)
+		return true
+	})
+	n.out.pairs = pairs
+	index, term := n.store.Applied()
+	n.reply(c, &kv.Result{Status: kv.OK, More: more, Client: c.id, Seq: op.Seq, Index: index, Term: term, Value: pairs})
+}

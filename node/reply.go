@@ -1,0 +1,213 @@
+package node
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"balsa/kv"
+	"balsa/wire"
+)
+
+// clients is whom this server may have to answer: where each client was last
+// heard and the results that leave for it this turn, coalesced. Nothing here
+// is replicated; a client that is forgotten asks again and gets its session's
+// cached result.
+type clients struct {
+	byID   map[uint64]*client
+	oldest *client // ends of a list by last use
+	newest *client
+	dirty  []*client // have results to send this turn, in order
+}
+
+type client struct {
+	id           uint64
+	addr         netip.AddrPort
+	results      []byte
+	count        int
+	older, newer *client
+}
+
+const maxClients = 1 << 16
+
+func (c *clients) init() { c.byID = make(map[uint64]*client) }
+
+func (c *clients) find(id uint64) *client { return c.byID[id] }
+
+// touch notes that a client was heard at addr, forgetting the one that was
+// silent longest when there are too many.
+func (c *clients) touch(_ int64, id uint64, addr netip.AddrPort) *client {
+	k := c.byID[id]
+	if k == nil {
+		if len(c.byID) >= maxClients && c.oldest.count == 0 {
+			old := c.oldest
+			c.unlink(old)
+			delete(c.byID, old.id)
+		}
+		k = &client{id: id}
+		c.byID[id] = k
+	} else if k == c.newest {
+		k.addr = addr
+		return k
+	} else {
+		c.unlink(k)
+	}
+	k.addr = addr
+	k.older, k.newer = c.newest, nil
+	if c.newest != nil {
+		c.newest.newer = k
+	} else {
+		c.oldest = k
+	}
+	c.newest = k
+	return k
+}
+
+func (c *clients) unlink(k *client) {
+	if k.older != nil {
+		k.older.newer = k.newer
+	} else {
+		c.oldest = k.newer
+	}
+	if k.newer != nil {
+		k.newer.older = k.older
+	} else {
+		c.newest = k.older
+	}
+	k.older, k.newer = nil, nil
+}
+
+// reply queues one result for a client; results of a turn share datagrams.
+func (n *Node) reply(c *client, r *kv.Result) {
+	if c.count == 0 {
+		n.clients.dirty = append(n.clients.dirty, c)
+	} else if len(c.results)+kv.ResultSize(r) > wire.MaxFrame(n.out.datagramLimit(c.addr))-wire.RequestHeaderBytes {
+		n.flushReply(c)
+	}
+	c.results = kv.AppendResult(c.results, r)
+	c.count++
+}
+
+func (n *Node) flushReplies(now int64) {
+	for _, c := range n.clients.dirty {
+		if c.count > 0 {
+			n.flushReplyAt(now, c)
+		}
+	}
+	n.clients.dirty = n.clients.dirty[:0]
+}
+
+func (n *Node) flushReply(c *client) { n.flushReplyAt(0, c) }
+
+func (n *Node) flushReplyAt(now int64, c *client) {
+	f := wire.Reply{Count: c.count, Results: c.results}
+	if p := n.out.frame(c.addr, wire.ClientNode, wire.KindReply, f.Size()); p != nil {
+		f.Encode(p)
+	} else {
+		body := make([]byte, f.Size())
+		f.Encode(body)
+		n.out.sendLarge(now, c.addr, wire.ClientNode, wire.KindReply, body)
+	}
+	c.results, c.count = c.results[:0], 0
+	if cap(c.results) > 1<<20 {
+		c.results = nil // one large value must not be kept for every client
+	}
+}
+
+// refuseAll tells a client that this server does not lead, naming each
+// operation of its request as definitely not taken, and who leads.
+func (n *Node) refuseAll(h *wire.Header, from netip.AddrPort, f *wire.Request) {
+	seqs := n.out.seqs[:0]
+	rest := f.Ops
+	for range f.Count {
+		op, size, err := kv.DecodeCommand(rest)
+		if err != nil {
+			n.Counters.DroppedMalformed++
+			return
+		}
+		seqs = binary.LittleEndian.AppendUint64(seqs, op.Seq)
+		rest = rest[size:]
+	}
+	n.out.seqs = seqs
+	n.notLeader(from, seqs)
+}
+
+func (n *Node) notLeader(to netip.AddrPort, seqs []byte) {
+	r := wire.NotLeader{}
+	if n.core != nil {
+		r.Term, r.Leader = n.core.Term(), n.core.Leader()
+		r.Addr = n.out.addressOf(r.Leader)
+	}
+	most := (wire.MaxFrame(n.out.datagramLimit(to)) - r.Size() - 8) &^ 7
+	for len(seqs) > 0 {
+		r.Seqs = seqs[:min(len(seqs), most)]
+		r.Count = len(r.Seqs) / 8
+		seqs = seqs[len(r.Seqs):]
+		r.Encode(n.out.must(to, wire.ClientNode, wire.KindNotLeader, r.Size()))
+	}
+}
+
+// addressOf is where the pool or the configuration says a server is.
+func (o *outbound) addressOf(id uint16) []byte {
+	for i := range o.peers {
+		if o.peers[i].id == id {
+			return []byte(o.peers[i].addr)
+		}
+	}
+	return nil
+}
+
+// refuseBusy tells a client that one operation was definitely not taken.
+func (n *Node) refuseBusy(id, seq uint64) {
+	n.Counters.RefusedBusy++
+	if c := n.clients.find(id); c != nil {
+		n.reply(c, &kv.Result{Status: kv.Busy, Client: id, Seq: seq})
+	}
+}
+
+// hello answers a client that looks for the leader.
+func (n *Node) hello(now int64, h *wire.Header, from netip.AddrPort, p []byte) {
+	var f wire.Hello
+	if f.Decode(p) != nil {
+		n.Counters.DroppedMalformed++
+		return
+	}
+	r := wire.HelloReply{Nonce: f.Nonce, Blank: n.core == nil, Servers: n.out.servers()}
+	if n.core != nil {
+		r.Term, r.Leader = n.core.Term(), n.core.Leader()
+		r.LeaderAddr = n.out.addressOf(r.Leader)
+		r.Cluster = n.founding.cluster
+		if n.Leading() { // log time moves by the leader's clock; no other server knows it
+			r.LogTime = n.logTime(now)
+		}
+	}
+	if b := n.out.frame(from, h.Src, wire.KindHelloReply, r.Size()); b != nil {
+		r.Encode(b)
+	}
+}
+
+// servers is every server this one knows, encoded.
+func (o *outbound) servers() []byte {
+	list := make([]wire.Server, 0, len(o.peers))
+	for i := range o.peers {
+		list = append(list, wire.Server{ID: o.peers[i].id, Addr: o.peers[i].addr})
+	}
+	return wire.AppendServers(nil, list)
+}
+
+// status answers what `balsa status` asks.
+func (n *Node) status(h *wire.Header, from netip.AddrPort, p []byte) {
+	var f wire.Status
+	if f.Decode(p) != nil {
+		n.Counters.DroppedMalformed++
+		return
+	}
+	r := wire.StatusReply{Nonce: f.Nonce, ID: n.identity.ID, Servers: n.out.servers()}
+	if n.core != nil {
+		r.Role, r.Leader, r.Term = n.statusRole(), n.core.Leader(), n.core.Term()
+		r.Last, r.Commit, r.Applied = n.tail.last, n.commit, n.applied
+		r.Configuration = n.configurations.current()
+	}
+	if b := n.out.frame(from, h.Src, wire.KindStatusReply, r.Size()); b != nil {
+		r.Encode(b)
+	}
+}

@@ -1,0 +1,241 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"balsa/wal"
+	"balsa/wal/vfs"
+	"balsa/wire/udp"
+)
+
+// Config is what `balsa serve` is told. Zero values are the defaults.
+type Config struct {
+	Data         string
+	Listen       string // HOST:PORT; empty: this server's own address of the pool
+	Insecure     bool   // serve addresses that are not loopback, unsealed
+	SegmentBytes int64
+	Timeout      time.Duration // T
+	Heartbeat    time.Duration
+	Logger       *slog.Logger
+	Ready        func(n *Node, listen netip.AddrPort) // called once, when the sockets are open
+}
+
+// ErrNotLoopback refuses to serve strangers without a seal.
+var ErrNotLoopback = errors.New("not a loopback address")
+
+// Serve runs a server until ctx ends (nil) or something fails for good. It is
+// the shell around a Node: it waits on the socket, tells the time, and hands a
+// leader's batches to a writer. Everything is decided in the Node.
+func Serve(ctx context.Context, c Config) error {
+	s := shell{config: c, began: time.Now(), finished: make(chan finished, 1), batches: make(chan *wal.Batch, 1), spares: make(chan struct{}, 1)}
+	if err := s.open(); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, s.socket.Wake)
+	defer stop()
+	s.workers.Add(2)
+	go s.write()
+	go s.fill()
+	if c.Ready != nil {
+		c.Ready(s.node, s.socket.LocalAddr())
+	}
+	err := s.loop(ctx)
+	close(s.batches)
+	close(s.spares)
+	s.workers.Wait() // a batch under way ends first: the log is closed after its last write
+	return errors.Join(err, s.node.Close(), s.socket.Close())
+}
+
+type shell struct {
+	config   Config
+	node     *Node
+	socket   *udp.Socket
+	began    time.Time
+	workers  sync.WaitGroup
+	batches  chan *wal.Batch // to the writer: at most one is out
+	finished chan finished   // from the writer
+	spares   chan struct{}   // asks the filler for the next segment
+	filling  bool
+	filled   chan error
+}
+
+type finished struct {
+	batch *wal.Batch
+	err   error
+}
+
+func (s *shell) open() error {
+	c := &s.config
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	n, err := Open(Options{
+		FS: vfs.OS, Dir: c.Data, Resolve: resolve, Random: random, SegmentBytes: c.SegmentBytes,
+		Timeout: int64(c.Timeout), Heartbeat: int64(c.Heartbeat), Logger: c.Logger,
+	}, s.now())
+	if err != nil {
+		return err
+	}
+	listen := c.Listen
+	if listen == "" {
+		listen = n.Address()
+	}
+	addr, err := resolve(listen)
+	if err != nil {
+		return errors.Join(fmt.Errorf("listen on %s: %w", listen, err), n.Close())
+	}
+	if !addr.Addr().IsLoopback() && !c.Insecure {
+		return errors.Join(fmt.Errorf("listen on %s: %w: without a secret only 127.0.0.0/8 and ::1 are served, unless --insecure is said", listen, ErrNotLoopback), n.Close())
+	}
+	socket, err := udp.Listen(addr, udp.Options{})
+	if err != nil {
+		return errors.Join(fmt.Errorf("listen on %s: %w", listen, err), n.Close())
+	}
+	s.node, s.socket, s.filled = n, socket, make(chan error, 1)
+	return nil
+}
+
+func (s *shell) now() int64 { return int64(time.Since(s.began)) + 1 }
+
+// loop is the turn in production. It waits in one place, the socket; the
+// writer and the end of ctx wake it there.
+func (s *shell) loop(ctx context.Context) error {
+	n := s.node
+	drained := false
+	for {
+		wait := time.Time{} // do not block while something is known to be left
+		if drained {
+			wait = s.began.Add(time.Duration(min(n.Deadline(), 1<<62)))
+		}
+		count, err := s.socket.Receive(wait)
+		if err != nil {
+			return fmt.Errorf("receive: %w", err)
+		}
+		now := s.now()
+		for i := range count {
+			datagram, from := s.socket.Datagram(i)
+			n.Deliver(now, from, datagram)
+		}
+		s.socket.Refused(func(to netip.AddrPort) { n.Refused(now, to) })
+		s.collect(now)
+		drained = count < udp.Batch
+		n.Turn(now, drained)
+		if err := s.flush(); err != nil {
+			return err
+		}
+		if s.persist() {
+			drained = false // a sync blocked: hear what arrived meanwhile before any deadline
+		}
+		s.askSpare()
+		if n.Err() != nil {
+			return n.Err()
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// collect takes what the writer and the filler finished.
+func (s *shell) collect(now int64) {
+	select {
+	case f := <-s.finished:
+		s.node.Persisted(now, f.batch, f.err)
+	default:
+	}
+	select {
+	case err := <-s.filled:
+		s.filling = false
+		if err != nil {
+			s.config.Logger.Warn("the next log segment cannot be prepared", "err", err)
+		}
+	default:
+	}
+}
+
+func (s *shell) flush() error {
+	if out := s.node.Out(); len(out) > 0 {
+		if err := s.socket.Send(out); err != nil {
+			return fmt.Errorf("send: %w", err)
+		}
+	}
+	return nil
+}
+
+// persist starts the next batch: inline on a follower, whose acknowledgements
+// leave at once, by the writer on a leader. It says whether it blocked.
+func (s *shell) persist() bool {
+	n := s.node
+	inline := n.Inline()
+	b := n.Batch()
+	if b == nil {
+		return false
+	}
+	if !inline {
+		s.batches <- b
+		return false
+	}
+	err := persistBatch(b)
+	n.Persisted(s.now(), b, err)
+	if s.flush() != nil {
+		return true // the next receive tells
+	}
+	return true
+}
+
+// write is the writer: one batch after another, each in the file and synced
+// before the loop hears of it.
+func (s *shell) write() {
+	defer s.workers.Done()
+	for b := range s.batches {
+		s.finished <- finished{batch: b, err: persistBatch(b)}
+		s.socket.Wake()
+	}
+}
+
+// askSpare has the next segment zeroed beside the loop when there is none.
+func (s *shell) askSpare() {
+	if !s.filling && s.node.Log().NeedsSpare() {
+		s.filling = true
+		s.spares <- struct{}{}
+	}
+}
+
+func (s *shell) fill() {
+	defer s.workers.Done()
+	for range s.spares {
+		s.filled <- s.node.Log().Prepare()
+	}
+}
+
+// resolve turns HOST:PORT, a name or a number, into an address to send to.
+func resolve(addr string) (netip.AddrPort, error) {
+	if ap, err := netip.ParseAddrPort(addr); err == nil {
+		return ap, nil
+	}
+	u, err := net.ResolveUDPAddr("udp", addr)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	ap := u.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
+}
+
+// random draws what must not be guessed: incarnations, boots, cluster ids.
+func random() uint64 {
+	var b [8]byte
+	rand.Read(b[:]) // never fails: the runtime ends the process rather than return weak bytes
+	return binary.LittleEndian.Uint64(b[:])
+}
+
+// Random is the source that production gives Init.
+func Random() uint64 { return random() }

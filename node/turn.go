@@ -1,0 +1,58 @@
+package node
+
+import "math"
+
+// Turn ends a turn: what arrived since the last one becomes entries, messages
+// and answers. drained says that nothing more waits in the sockets: only then
+// may a deadline pass, for a heartbeat that lies in the buffer must be heard
+// before its sender is held for dead (SAFETY 4).
+func (n *Node) Turn(now int64, drained bool) {
+	if n.err != nil {
+		return
+	}
+	n.Counters.Turns++
+	if n.core == nil {
+		n.foundingTurn(now)
+		n.flushReplies(now)
+		return
+	}
+	if drained && now >= n.core.Deadline() {
+		n.core.Tick(now)
+		n.absorb(now)
+	}
+	if len(n.founding.unlisted) > 0 && now >= n.founding.spreadAt {
+		n.spread(now)
+	}
+	n.propose(now)
+	n.startReads(now)
+	n.apply(now)
+	n.serveReads()
+	n.flushReplies(now)
+	n.tellFragments(now)
+	n.out.resendLarge(now)
+	n.publish(now)
+}
+
+// Deadline is when Turn must be called at the latest if nothing arrives.
+func (n *Node) Deadline() int64 {
+	if n.err != nil {
+		return math.MaxInt64
+	}
+	at := n.out.largeDeadline()
+	if n.publishable() {
+		at = min(at, n.persist.publishAt)
+	}
+	if n.core == nil {
+		if n.founding.persisting {
+			return at
+		}
+		return min(at, n.founding.askAt)
+	}
+	if n.applied < n.commit {
+		return 0 // a bounded turn left some entries to apply
+	}
+	if len(n.founding.unlisted) > 0 {
+		at = min(at, n.founding.spreadAt)
+	}
+	return min(at, n.core.Deadline())
+}

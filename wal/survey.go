@@ -1,0 +1,317 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"path"
+
+	"balsa/wal/vfs"
+)
+
+// Problem is something wrong with a log.
+type Problem struct {
+	Verdict Verdict
+	Segment string // file name
+	Offset  int64  // bytes
+	Reason  string
+
+	fatal bool // no start with it
+}
+
+func (p *Problem) String() string {
+	return fmt.Sprintf("%s at %d: %s: %s", p.Segment, p.Offset, p.Verdict, p.Reason)
+}
+
+// pageState says what the first page of a segment's file tells.
+type pageState uint8
+
+const (
+	pageSpare pageState = iota // no header, all zero: not used yet, or begun and never synced
+	pageUsed
+	pageLost  // neither copy of the header can be read
+	pageNewer // of a later format
+)
+
+// segmentFile is one file of the log while it is looked over.
+type segmentFile struct {
+	seq   uint64
+	name  string
+	bytes int64 // of the file
+	page  pageState
+	h     segmentHeader
+	// what the walk found
+	end, cutFrom, limit, proof int64
+	sealed                     bool
+	copies                     [2]headerState // of the header
+	slots                      [2]bool        // intact
+	marks                      [2]stateMark
+}
+
+// survey looks over all segments of a log, in order, and judges them; recovery and the tools both stand on it.
+// It only reads.
+type survey struct {
+	fs       vfs.FS
+	dir      string
+	visit    func(*segmentFile, *finding) error
+	files    []segmentFile
+	used     int // the last file in use, as an index; -1 if none
+	problems []Problem
+	prev     uint64 // checksum of the last good header
+	buf      []byte
+	scratch  []byte
+}
+
+func (s *survey) report(v Verdict, f *segmentFile, off int64, fatal bool, format string, args ...any) {
+	s.problems = append(s.problems, Problem{v, f.name, off, fmt.Sprintf(format, args...), fatal})
+}
+
+// worst is the verdict that counts most, and what was said with it.
+func (s *survey) worst() (Verdict, string) {
+	v, reason := Clean, ""
+	for i := range s.problems {
+		if p := &s.problems[i]; p.Verdict > v {
+			v, reason = p.Verdict, p.String()
+		}
+	}
+	return v, reason
+}
+
+func (s *survey) run() error {
+	if err := s.list(); err != nil {
+		return err
+	}
+	s.used = -1
+	for i := range s.files {
+		if err := s.readPage(&s.files[i]); err != nil {
+			return err
+		}
+		if s.files[i].page == pageUsed {
+			s.used = i
+		}
+	}
+	if s.used < 0 && s.files[0].page == pageSpare {
+		s.report(Corrupt, &s.files[0], 0, true, "no segment has a header")
+	}
+	s.checkNumbers()
+	for i := range s.files {
+		if err := s.walk(i); err != nil {
+			return err
+		}
+	}
+	s.checkLinks()
+	return nil
+}
+
+func (s *survey) list() error {
+	names, err := s.fs.List(s.dir)
+	if errors.Is(err, errNotExist) {
+		return fmt.Errorf("%w: %s does not exist", ErrNotMade, s.dir)
+	}
+	if err != nil {
+		return fmt.Errorf("wal: list %s: %w", s.dir, err)
+	}
+	for _, name := range names {
+		if seq, ok := parseSegmentName(name); ok {
+			s.files = append(s.files, segmentFile{seq: seq, name: name})
+		}
+	}
+	if len(s.files) == 0 {
+		return fmt.Errorf("%w: %s", ErrNotMade, s.dir)
+	}
+	return nil
+}
+
+// load reads a file, or its first n bytes, into the buffer.
+func (s *survey) load(f *segmentFile, n int64) ([]byte, error) {
+	file, err := s.fs.OpenRead(path.Join(s.dir, f.name))
+	if err != nil {
+		return nil, fmt.Errorf("wal: read %s: %w", f.name, err)
+	}
+	defer file.Close()
+	data, err := readFile(file, n, s.buf)
+	if err != nil {
+		return nil, fmt.Errorf("wal: read %s: %w", f.name, err)
+	}
+	s.buf = data
+	f.bytes, err = file.Size()
+	return data, err
+}
+
+func (s *survey) readPage(f *segmentFile) error {
+	b, err := s.load(f, pageBytes)
+	if err != nil {
+		return err
+	}
+	if len(b) < pageBytes {
+		f.page = pageLost
+		s.report(Corrupt, f, 0, true, "the file has %d bytes, at least %d are needed", len(b), pageBytes)
+		return nil
+	}
+	var h [2]segmentHeader
+	for i, off := range [2]int64{0, headerCopy} {
+		f.copies[i] = decodeSegmentHeader(b[off:], &h[i])
+		if f.copies[i] == headerGood && h[i].seq != f.seq {
+			f.copies[i] = headerBad
+		}
+		if f.copies[i] == headerGood && f.page != pageUsed {
+			f.page, f.h = pageUsed, h[i]
+		}
+	}
+	switch {
+	case f.copies[0] == headerNewer || f.copies[1] == headerNewer:
+		f.page = pageNewer
+		s.report(Newer, f, 0, true, "the segment's header has a format above %d", segmentFormat)
+	case f.page == pageUsed:
+		for i, off := range [2]int64{slotOffset0, slotOffset1} {
+			f.slots[i] = decodeSlot(b[off:], f.h.salt, &f.marks[i])
+		}
+	case !isZero(b[:sectorBytes]) || !isZero(b[headerCopy:]):
+		f.page = pageLost
+	}
+	return nil
+}
+
+// checkNumbers finds what is missing between the files, and before them.
+func (s *survey) checkNumbers() {
+	for i := 1; i < len(s.files); i++ {
+		if a, b := &s.files[i-1], &s.files[i]; b.seq != a.seq+1 {
+			s.report(Missing, b, 0, true, "segments %d to %d are not there", a.seq+1, b.seq-1)
+		}
+	}
+	if s.used >= 0 {
+		f := &s.files[s.used]
+		if first := s.files[0].seq; first > f.h.oldest {
+			s.report(Missing, &s.files[0], 0, true, "segments %d to %d are not there", f.h.oldest, first-1)
+		}
+	}
+}
+
+func (s *survey) walk(i int) error {
+	f := &s.files[i]
+	if f.page == pageNewer || f.bytes < pageBytes {
+		return nil
+	}
+	data, err := s.load(f, -1)
+	if err != nil {
+		return err
+	}
+	if f.page == pageUsed && f.bytes < f.h.size {
+		s.report(Corrupt, f, f.bytes, true, "the file has %d bytes, its header says %d", f.bytes, f.h.size)
+	}
+	w := walker{data: data, salt: f.h.salt, proven: i < s.used, prev: f.h.before.sum, scratch: s.scratch}
+	w.data = data[:len(data)&^(sectorBytes-1)]
+	if f.page != pageUsed {
+		if s.unused(i, data) {
+			return nil
+		}
+		w.salt, w.broken = anySalt(data), true
+	}
+	w.visit = func(g *finding) error {
+		if g.verdict != Clean {
+			s.report(g.verdict, f, g.off, false, "%s", g.describe())
+		}
+		return s.visit(f, g)
+	}
+	err = w.run()
+	f.end, f.cutFrom, f.limit, f.proof, f.sealed = w.end, w.cutFrom, w.limit, w.proof, w.sealed
+	s.prev, s.scratch = w.prev, w.scratch
+	if w.newer {
+		s.report(Newer, f, 0, true, "a record has a format above %d", recordFormat)
+	}
+	if f.page == pageUsed {
+		s.checkPage(f, i)
+	}
+	return err
+}
+
+// unused judges a file without a readable header; false if its records should be shown all the same.
+func (s *survey) unused(i int, data []byte) bool {
+	f := &s.files[i]
+	if i > s.used && isZero(data) {
+		return true // a spare
+	}
+	f.limit = int64(len(data))
+	proven := i < s.used || anyWatermark(data)
+	switch {
+	case proven:
+		s.report(Corrupt, f, 0, true, "neither copy of the segment's header can be read")
+	case f.page == pageSpare:
+		s.report(Torn, f, 0, false, "the segment was begun and its header never synced")
+		return true
+	default:
+		s.report(Suspect, f, 0, true, "neither copy of the segment's header can be read, and nothing proves that it was synced")
+	}
+	return false
+}
+
+// anySalt finds the salt of a segment whose header is lost.
+func anySalt(data []byte) uint64 {
+	var h header
+	for x := pageBytes; x < len(data); x += sectorBytes {
+		if decodeHeader(data[x:], 0, &h) == headerGood {
+			return h.salt
+		}
+	}
+	return 1
+}
+
+// anyWatermark says whether some record tells that this segment's beginning was synced.
+func anyWatermark(data []byte) bool {
+	var h header
+	for x := pageBytes; x < len(data); x += sectorBytes {
+		if decodeHeader(data[x:], 0, &h) == headerGood && h.synced > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// checkPage judges what is damaged of a page whose header can be read in one copy at least.
+func (s *survey) checkPage(f *segmentFile, i int) {
+	v, why := Suspect, "nothing proves whether it was synced"
+	if i < s.used || f.proof > 0 {
+		v, why = Corrupt, "in synced bytes"
+	}
+	for k, off := range [2]int64{0, headerCopy} {
+		if f.copies[k] != headerGood && !s.neverWritten(f, off) {
+			s.report(v, f, off, false, "one copy of the segment's header is damaged, %s", why)
+		}
+	}
+	for k, off := range [2]int64{slotOffset0, slotOffset1} {
+		if !f.slots[k] && !s.neverWritten(f, off) {
+			s.report(v, f, off, false, "a slot of the hard state is damaged, %s", why)
+		}
+	}
+}
+
+// neverWritten says whether a sector of the page may be zeros because a power cut came between.
+func (s *survey) neverWritten(f *segmentFile, off int64) bool {
+	return f.proof == 0 && &s.files[s.used] == f && isZero(s.buf[off:off+sectorBytes])
+}
+
+// checkLinks sees to it that each segment goes on where the one before it ends.
+func (s *survey) checkLinks() {
+	for i := 0; i <= s.used; i++ {
+		f := &s.files[i]
+		if i < s.used && f.page == pageUsed && !f.sealed {
+			s.report(Corrupt, f, f.end, false, "a later segment was begun, but this one has no seal")
+		}
+		if i == s.used && f.sealed && i+1 == len(s.files) {
+			s.report(Missing, f, f.end, true, "it is sealed, and segment %d is not there", f.seq+1)
+		}
+		if i > 0 && f.page == pageUsed && s.files[i-1].page == pageUsed && f.h.before.salt != s.files[i-1].h.salt {
+			s.report(Corrupt, f, 0, true, "it does not belong after segment %d", s.files[i-1].seq)
+		}
+	}
+}
+
+// describe names what a finding is about, for people.
+func (g *finding) describe() string {
+	if g.kind != foundRecord {
+		return fmt.Sprintf("%d bytes: %s", g.size, g.reason)
+	}
+	if g.h.typ == TypeEntry {
+		return fmt.Sprintf("entry (%d, term %d): %s", g.h.index, g.h.term, g.reason)
+	}
+	return fmt.Sprintf("%s record: %s", g.h.typ, g.reason)
+}

@@ -1,0 +1,33 @@
+package vfs
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// syncData is fdatasync: the bytes, and the size if it changed, but not the times. Into space that was written
+// before (the log writes only into such) it costs no journal transaction.
+func syncData(f *os.File) error {
+	fd := int(f.Fd())
+	for {
+		if err := unix.Fdatasync(fd); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// lockFile takes the advisory lock of an open file; it ends with the descriptor, so also with the process.
+func lockFile(f *os.File) error {
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EWOULDBLOCK):
+			return ErrLocked
+		default:
+			return err
+		}
+	}
+}

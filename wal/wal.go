@@ -1,0 +1,403 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"balsa/wal/vfs"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// Errors of Create, Open and Read; test with errors.Is. A directory in use gives vfs.ErrLocked.
+var (
+	ErrExists  = errors.New("wal: the directory has a log already")
+	ErrNotMade = errors.New("wal: no log here: it was never made by init")
+	ErrNewer   = errors.New("wal: the log was written by a newer version")
+	ErrMissing = errors.New("wal: a segment is missing")
+	ErrCorrupt = errors.New("wal: damage that leaves no way to start")
+	ErrDamaged = errors.New("wal: the entry's stored bytes are damaged")
+	ErrAbsent  = errors.New("wal: the log has no such entry")
+)
+
+var errNotExist = fs.ErrNotExist
+
+// VoteSpent is the vote of a recovered hard state whose term is known and whose vote is not: no server has this id.
+const VoteSpent = 0xFFFF
+
+// Entry is an entry of the log. Sum is Sum(&e), made once by the leader; 0 lets Append compute it.
+type Entry struct {
+	Index, Term uint64
+	Kind, Codec uint8
+	Group       uint16
+	Count       uint32 // commands
+	RawBytes    uint32 // of the body before compression
+	Time        int64  // log time, nanoseconds
+	Sum         uint64
+	Body        []byte
+}
+
+// HardState is what Raft must not forget. Vote 0 is none.
+type HardState struct {
+	Term uint64
+	Vote uint16
+}
+
+// Options say where a log is and how it is made.
+type Options struct {
+	FS           vfs.FS
+	Dir          string
+	SegmentBytes int64                 // full size of a segment; 0 is 64 MiB, at least 64 KiB
+	Random       func() uint64         // salts; must be set
+	Keep         func(kind uint8) bool // kinds whose entries Open returns; nil is none
+}
+
+func (o Options) withDefaults() Options {
+	if o.SegmentBytes == 0 {
+		o.SegmentBytes = defaultSegmentBytes
+	}
+	o.SegmentBytes = max(o.SegmentBytes&^(pageBytes-1), MinSegmentBytes)
+	return o
+}
+
+// segmentSize is the size of a new segment: small ones first, so that a new server starts at once.
+func (o *Options) segmentSize(seq uint64) int64 {
+	return min(o.SegmentBytes, firstSegmentBytes<<min(seq-1, 20))
+}
+
+// Log is an open log. One goroutine owns it: Append, Truncate, SetHardState, SetFounding, PublishSynced, Take, Release
+// and Read only touch memory (Read: the disk, too) and decide where every byte goes. Batch.Write and Batch.Sync do
+// what was decided, in the order of Take, from any one goroutine at a time; Prepare may run beside both.
+type Log struct {
+	o    Options
+	lock io.Closer
+
+	// the owner's
+	state
+	founding []byte
+	seg      segmentHeader // that the next record goes to
+	off      int64         // where its next batch begins
+	sealed   bool          // nothing more fits into it
+	prev     uint64        // checksum of the last header
+	told     uint64        // the watermark that the last batch carried, as in durable
+	pending  *Batch
+	out      []*Batch // taken and not released, in order
+	free     []*Batch
+	readers  readers
+	spare    struct { // a spare found at Open that has not the size that it would get now
+		seq  uint64
+		size int64
+	}
+
+	// everybody's
+	durable  atomic.Uint64 // segment and bytes of it that are synced: see place
+	failed   atomic.Pointer[failure]
+	active   atomic.Uint64 // the segment that Write writes to
+	prepared atomic.Uint64 // the newest spare that is ready
+
+	mu        sync.Mutex // held to make a spare or to take it
+	spareFile vfs.File   // of segment prepared, or nil
+
+	file vfs.File // the active segment's; the writer's
+}
+
+type failure struct{ err error }
+
+// place packs a segment and an offset of it into a word that grows as the log does.
+func place(seq uint64, off int64) uint64 { return seq<<32 | uint64(off/sectorBytes) }
+
+// fail latches the first error: what the disk holds is no longer known, so nothing more is promised.
+func (l *Log) fail(err error) error {
+	l.failed.CompareAndSwap(nil, &failure{err})
+	return l.failed.Load().err
+}
+
+// Err returns the latched error, or nil.
+func (l *Log) Err() error {
+	if f := l.failed.Load(); f != nil {
+		return f.err
+	}
+	return nil
+}
+
+// First is the index of the oldest entry, or Last()+1 when there is none.
+func (l *Log) First() uint64 { return l.first }
+
+// Last is the index of the last entry, counting what is only pending.
+func (l *Log) Last() uint64 { return l.last }
+
+// LastTerm is the term of the last entry.
+func (l *Log) LastTerm() uint64 { return l.lastTerm }
+
+// Hard is the hard state, counting what is only pending.
+func (l *Log) Hard() HardState { return HardState{l.current, l.vote} }
+
+// Append puts an entry into the pending batch; e.Body is copied. Its index is Last()+1, or that of a damaged entry
+// that is written again, with the same term. It panics on anything else.
+func (l *Log) Append(e *Entry) {
+	if len(e.Body) > MaxBody {
+		panic(fmt.Sprintf("wal: entry %d has %d bytes, limit %d", e.Index, len(e.Body), MaxBody))
+	}
+	h := header{typ: TypeEntry, index: e.Index, term: e.Term, prevTerm: l.lastTerm, bodySum: e.Sum, time: e.Time,
+		kind: e.Kind, codec: e.Codec, group: e.Group, count: e.Count, raw: e.RawBytes}
+	switch {
+	case e.Index == l.last+1 && e.Term >= l.lastTerm:
+	case e.Index <= l.last && l.isDamaged(e.Index) && l.termAt(e.Index) == e.Term:
+		h.flags |= flagRewrite
+		h.prevTerm = unknownTerm
+	default:
+		panic(fmt.Sprintf("wal: entry (%d, term %d) after (%d, term %d)", e.Index, e.Term, l.last, l.lastTerm))
+	}
+	if h.bodySum == 0 {
+		h.bodySum = Sum(e)
+	}
+	at := l.put(&h, e.Body)
+	if h.flags&flagRewrite != 0 {
+		l.repaired(e.Index, at)
+	} else {
+		l.push(e.Index, e.Term, at)
+	}
+}
+
+// Truncate makes the entries from index from on void; they go out of use with the batch that says so.
+func (l *Log) Truncate(from uint64) {
+	if from > l.last+1 || from < l.first {
+		panic(fmt.Sprintf("wal: truncate from %d: the log has %d to %d", from, l.first, l.last))
+	}
+	l.room(headerBytes) // first, so that a batch that this closes does not tell of what is not in it
+	l.cut(from)
+	h := header{typ: TypeTruncate, index: from, prevTerm: l.lastTerm}
+	l.put(&h, nil)
+}
+
+// SetHardState puts the hard state into the pending batch, whose Write also writes it to a slot of the segment's page.
+func (l *Log) SetHardState(h HardState) {
+	if h.Term < l.current {
+		panic(fmt.Sprintf("wal: term %d after %d", h.Term, l.current))
+	}
+	l.room(headerBytes)
+	l.current, l.vote = h.Term, h.Vote
+	l.generation++
+	rec := header{typ: TypeHardState, index: l.last, term: l.current, prevTerm: l.lastTerm}
+	l.put(&rec, nil)
+	l.pending.slot = true
+}
+
+// SetFounding replaces the founding record, opaque here; the latest is repeated at the start of each segment.
+// It is written twice, so that no single fault loses it.
+func (l *Log) SetFounding(body []byte) {
+	if len(body) > MaxFounding {
+		panic(fmt.Sprintf("wal: founding record has %d bytes, limit %d", len(body), MaxFounding))
+	}
+	l.room(int64(headerBytes + len(body)))
+	l.founding = slices.Clone(body)
+	l.foundings++
+	for range 2 {
+		h := header{typ: TypeFounding, index: l.last, prevTerm: l.lastTerm, bodySum: xxhash.Sum64(body)}
+		l.put(&h, body)
+	}
+}
+
+// PublishSynced puts a sync record into the pending batch if something synced is not yet told so by a later record:
+// then damage to it can be told from a torn tail. The record needs no sync of its own.
+func (l *Log) PublishSynced() {
+	if l.PendingBytes() > 0 || l.durable.Load() <= l.told {
+		return
+	}
+	h := header{typ: TypeSync, index: l.last, prevTerm: l.lastTerm}
+	l.put(&h, nil)
+	l.pending.NeedsSync = l.pending.rolls
+}
+
+// PendingBytes is the size of what the next Take would take.
+func (l *Log) PendingBytes() int {
+	if l.pending == nil {
+		return 0
+	}
+	return len(l.pending.buf)
+}
+
+// put lays a record out: it goes behind the others of the open batch if it fits there, else into a batch of its own,
+// else into the next segment. Returns where its header will be.
+func (l *Log) put(h *header, body []byte) loc {
+	l.room(int64(headerBytes + len(body)))
+	l.pending.NeedsSync = true
+	return l.encode(h, body)
+}
+
+func (l *Log) encode(h *header, body []byte) loc {
+	b := l.pending
+	h.salt, h.body, h.stateMark = l.seg.salt, uint32(len(body)), l.stateMark
+	if len(body) == 0 && h.typ != TypeEntry {
+		h.bodySum = xxhash.Sum64(nil)
+	}
+	h.at, h.number = int64(len(b.buf)-b.start), len(b.recs)
+	if l.voteless {
+		h.flags |= flagVoteless
+	}
+	h.whiten = whitener(body, h.at+headerBytes)
+	pos := len(b.buf)
+	b.recs = append(b.recs, pos)
+	b.buf = grow(b.buf, int(h.size()))
+	rec := b.buf[pos:]
+	h.encode(rec)
+	n := copy(rec[headerBytes:], body)
+	whiten(rec[headerBytes:headerBytes+n], h.whiten)
+	fill(rec[headerBytes+n:], padByte)
+	return loc{uint32(l.seg.seq), uint32((l.off + h.at) / recordAlign), uint32(h.size() / recordAlign)}
+}
+
+// room makes sure that a record of n bytes fits into the open batch.
+func (l *Log) room(n int64) {
+	if l.pending == nil {
+		l.pending = l.newBatch()
+	}
+	b := l.pending
+	n = align(n, recordAlign) + trailerBytes
+	if len(b.recs) > 0 {
+		used := int64(len(b.buf) - b.start)
+		size := align(used+n, sectorBytes)
+		if l.off+size+sectorBytes <= l.seg.size && size <= maxBatchBytes {
+			return
+		}
+		l.finish()
+	}
+	if l.sealed || l.off+align(n, sectorBytes)+sectorBytes > l.seg.size {
+		l.roll()
+		return
+	}
+	l.begin(int64(len(b.buf)))
+}
+
+// begin opens a batch of records at the end of the buffer; from is where the bytes that go with it begin.
+func (l *Log) begin(from int64) {
+	b := l.pending
+	b.start = len(b.buf)
+	b.extents = append(b.extents, extent{seq: l.seg.seq, off: l.off - (int64(b.start) - from), from: int(from), size: l.seg.size})
+}
+
+// finish closes the open batch of records: fills its last sector, and completes the headers.
+func (l *Log) finish() {
+	b := l.pending
+	used := len(b.buf) - b.start
+	size := int(align(int64(used+trailerBytes), sectorBytes))
+	b.buf = grow(b.buf, size-used)
+	fill(b.buf[b.start+used:], padByte)
+	durable, synced := l.durable.Load(), int64(0)
+	if durable>>32 == l.seg.seq {
+		synced = int64(durable&(1<<32-1)) * sectorBytes
+	}
+	for i, pos := range b.recs {
+		var flags uint8
+		if i == 0 {
+			flags |= flagFirst
+		}
+		if i == len(b.recs)-1 {
+			flags |= flagLast
+		}
+		l.prev = finishHeader(b.buf[pos:], flags, int64(size), len(b.recs), l.prev, synced, l.last, l.lastTerm)
+	}
+	t := trailer{start: l.off, last: l.last, lastTerm: l.lastTerm, synced: synced, records: len(b.recs), stateMark: l.stateMark}
+	t.encode(b.buf[len(b.buf)-trailerBytes:], l.seg.salt)
+	e := &b.extents[len(b.extents)-1]
+	e.to = len(b.buf)
+	b.recs = b.recs[:0]
+	l.off += int64(size)
+	l.told = durable
+}
+
+// roll goes on in the next segment: seals this one, and begins the next with its page, the founding record and the
+// hard state, so that nothing older is needed for them.
+func (l *Log) roll() {
+	b := l.pending
+	b.rolls = true
+	if !l.sealed {
+		l.begin(int64(len(b.buf)))
+		h := header{typ: TypeSeal, index: l.last, prevTerm: l.lastTerm}
+		l.encode(&h, nil)
+		l.finish()
+		b.extents[len(b.extents)-1].seal = true
+	}
+	next := segmentHeader{seq: l.seg.seq + 1, salt: l.o.Random() | 1, oldest: l.seg.oldest, base: l.last, baseT: l.lastTerm}
+	next.size = l.sizeOf(next.seq)
+	next.before.salt, next.before.sum, next.before.end = l.seg.salt, l.prev, l.off
+	l.seg, l.off, l.sealed = next, pageBytes, false
+	from := len(b.buf)
+	b.buf = grow(b.buf, pageBytes)
+	encodePage(b.buf[from:], &next, &l.stateMark)
+	l.begin(int64(from))
+	b.extents[len(b.extents)-1].opens = true
+	b.slot = false // the page has it
+	b.NeedsSync = true
+	for range 2 {
+		h := header{typ: TypeFounding, index: l.last, prevTerm: l.lastTerm, bodySum: xxhash.Sum64(l.founding)}
+		l.encode(&h, l.founding)
+	}
+	h := header{typ: TypeHardState, index: l.last, term: l.current, prevTerm: l.lastTerm}
+	l.encode(&h, nil)
+}
+
+func (l *Log) sizeOf(seq uint64) int64 {
+	if seq == l.spare.seq {
+		return l.spare.size
+	}
+	return l.o.segmentSize(seq)
+}
+
+func grow(b []byte, n int) []byte {
+	b = slices.Grow(b, n)
+	return b[:len(b)+n]
+}
+
+func fill(b []byte, v byte) {
+	for i := range b {
+		b[i] = v
+	}
+}
+
+// Create makes a new log in o.Dir, which is made if absent, with its founding record.
+func Create(o Options, founding []byte) error {
+	o = o.withDefaults()
+	if err := o.FS.MkdirAll(o.Dir); err != nil {
+		return fmt.Errorf("wal: create: %w", err)
+	}
+	lock, err := o.FS.Lock(o.Dir)
+	if err != nil {
+		return fmt.Errorf("wal: create: %w", err)
+	}
+	defer lock.Close()
+	names, err := o.FS.List(o.Dir)
+	if err != nil {
+		return fmt.Errorf("wal: create: %w", err)
+	}
+	for _, name := range names {
+		if _, ok := parseSegmentName(name); ok {
+			return fmt.Errorf("%w: %s", ErrExists, path.Join(o.Dir, name))
+		}
+	}
+	if len(founding) > MaxFounding {
+		return fmt.Errorf("wal: create: founding record has %d bytes, limit %d", len(founding), MaxFounding)
+	}
+	l := &Log{o: o, founding: founding, sealed: true}
+	l.foundings = 1
+	l.first = 1
+	l.seg.oldest = 1
+	l.pending = l.newBatch()
+	l.roll()
+	l.finish()
+	f, err := makeSegment(o.FS, o.Dir, 1, l.seg.size, l.pending.buf)
+	if err != nil {
+		return err
+	}
+	if err := o.FS.SyncDir(path.Dir(path.Clean(o.Dir))); err != nil {
+		f.Close()
+		return fmt.Errorf("wal: create: %w", err)
+	}
+	return f.Close()
+}

@@ -1,0 +1,132 @@
+package wire
+
+import "fmt"
+
+// Kind says what a frame is. Numbers are for ever; a gap is room.
+type Kind uint8
+
+// Between servers, at founding, with clients, of whatever is too large.
+const (
+	KindAppend     Kind = 1
+	KindAck        Kind = 2
+	KindVote       Kind = 3
+	KindVoteReply  Kind = 4
+	KindTimeoutNow Kind = 5
+	KindProbe      Kind = 6
+	KindProbeReply Kind = 7
+	KindJoin       Kind = 8
+	KindJoinAnswer Kind = 9
+
+	KindFoundAsk    Kind = 16
+	KindFoundAnswer Kind = 17
+	KindFoundList   Kind = 18
+
+	KindHello       Kind = 32
+	KindHelloReply  Kind = 33
+	KindRequest     Kind = 34
+	KindReply       Kind = 35
+	KindNotLeader   Kind = 36
+	KindStatus      Kind = 37
+	KindStatusReply Kind = 38
+	KindMember      Kind = 39
+	KindMemberReply Kind = 40
+
+	KindFragment       Kind = 48
+	KindFragmentStatus Kind = 49
+)
+
+// String is the kind's name for people, as in counters and dumps.
+func (k Kind) String() string {
+	switch k {
+	case KindAppend:
+		return "append"
+	case KindAck:
+		return "ack"
+	case KindVote:
+		return "vote"
+	case KindVoteReply:
+		return "vote-reply"
+	case KindTimeoutNow:
+		return "timeout-now"
+	case KindProbe:
+		return "probe"
+	case KindProbeReply:
+		return "probe-reply"
+	case KindJoin:
+		return "join"
+	case KindJoinAnswer:
+		return "join-answer"
+	case KindFoundAsk:
+		return "found-ask"
+	case KindFoundAnswer:
+		return "found-answer"
+	case KindFoundList:
+		return "found-list"
+	case KindHello:
+		return "hello"
+	case KindHelloReply:
+		return "hello-reply"
+	case KindRequest:
+		return "request"
+	case KindReply:
+		return "reply"
+	case KindNotLeader:
+		return "not-leader"
+	case KindStatus:
+		return "status"
+	case KindStatusReply:
+		return "status-reply"
+	case KindMember:
+		return "member"
+	case KindMemberReply:
+		return "member-reply"
+	case KindFragment:
+		return "fragment"
+	case KindFragmentStatus:
+		return "fragment-status"
+	}
+	return fmt.Sprintf("kind-%d", uint8(k))
+}
+
+// Frames walks the frames of an opened datagram. A frame is
+//
+//	0  kind 1 | zero 1 | length 2 | zero 4
+//	8  payload, length bytes, then zeros up to a multiple of eight
+//
+// The zero value has none. Frames of a kind that the caller doesn't know are
+// handed out like any other, to be counted and skipped.
+type Frames struct {
+	rest []byte
+	err  error
+}
+
+// Next gives the next frame's kind and payload (a view); false at the end, or
+// when the rest is malformed, which Err tells.
+func (f *Frames) Next() (Kind, []byte, bool) {
+	if len(f.rest) == 0 || f.err != nil {
+		return 0, nil, false
+	}
+	p := f.rest
+	if len(p) < FrameHeaderBytes {
+		f.err = ErrShort
+		return 0, nil, false
+	}
+	n := int(le.Uint16(p[2:]))
+	end := FrameHeaderBytes + pad8(n)
+	switch {
+	case end > len(p):
+		f.err = ErrShort
+	case p[0] == 0:
+		f.err = ErrValue
+	case p[1] != 0 || le.Uint32(p[4:]) != 0 || !zero(p[FrameHeaderBytes+n:end]):
+		f.err = ErrReserved
+	}
+	if f.err != nil {
+		return 0, nil, false
+	}
+	f.rest = p[end:]
+	return Kind(p[0]), p[FrameHeaderBytes : FrameHeaderBytes+n : FrameHeaderBytes+n], true
+}
+
+// Err is why Next stopped before the end; nil when all frames were whole.
+func (f *Frames) Err() error { return f.err }

@@ -1,0 +1,165 @@
+package wire
+
+import (
+	"bytes"
+	"errors"
+	"net/netip"
+	"testing"
+)
+
+// FuzzFrames: no bytes make a decoder panic, and what one takes it gives back.
+func FuzzFrames(f *testing.F) {
+	for _, s := range samples() {
+		f.Add(encode(s.frame))
+	}
+	f.Fuzz(func(t *testing.T, p []byte) {
+		for _, s := range samples() {
+			d := s.fresh()
+			if d.Decode(p) != nil {
+				continue
+			}
+			if b := encode(d); !bytes.Equal(b, p) {
+				t.Errorf("%s: %x decoded, and encoded to %x", s.name, p, b)
+			}
+			if a, ok := d.(*Append); ok {
+				walkEntries(t, a)
+			}
+		}
+	})
+}
+
+func walkEntries(t *testing.T, a *Append) {
+	rest := a.Entries
+	for range a.Count {
+		e, r, err := DecodeEntry(rest)
+		if err != nil {
+			t.Fatalf("an entry that Decode let pass: %v", err)
+		}
+		if b := encodeEntries(e); !bytes.Equal(b, rest[:len(b)]) {
+			t.Fatalf("an entry came back as other bytes")
+		}
+		rest = r
+	}
+	if len(rest) != 0 {
+		t.Fatalf("%d bytes behind the last entry", len(rest))
+	}
+}
+
+// FuzzOpen: any bytes, and any bytes under a right checksum.
+func FuzzOpen(f *testing.F) {
+	p := Packer{Limit: SafeDatagram, Header: Header{Src: 1, Dst: 2}}
+	for _, s := range samples() {
+		s.frame.Encode(p.Frame(s.kind, s.frame.Size()))
+	}
+	for _, d := range p.Flush(netip.AddrPort{}, nil) {
+		f.Add(d.Bytes)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		walk(t, b)
+		var m Mismatch
+		_ = m.Decode(b)
+		if a := AppendMismatch(nil, b); len(a) > len(b) {
+			t.Fatal("a mismatch longer than the question")
+		}
+		body := b[:min(len(b), MaxDatagram-HeaderBytes-TrailerBytes)&^7]
+		d := make([]byte, HeaderBytes+len(body)+TrailerBytes)
+		copy(d[HeaderBytes:], body)
+		seal(d, &Header{Src: 1})
+		if _, _, err := Open(d); err != nil {
+			t.Fatalf("what was sealed doesn't open: %v", err)
+		}
+		walk(t, d)
+	})
+}
+
+func walk(t *testing.T, b []byte) {
+	_, frames, err := Open(b)
+	if err != nil {
+		return
+	}
+	total := 0
+	for {
+		_, p, ok := frames.Next()
+		if !ok {
+			break
+		}
+		total += FrameHeaderBytes + pad8(len(p))
+	}
+	if frames.Err() == nil && total != len(b)-HeaderBytes-TrailerBytes {
+		t.Fatalf("frames of %d bytes in a datagram of %d", total, len(b))
+	}
+}
+
+// FuzzConfiguration: one configuration, one encoding.
+func FuzzConfiguration(f *testing.F) {
+	for _, joint := range []bool{false, true} {
+		c := sampleConfiguration(joint)
+		f.Add(AppendConfiguration(nil, &c))
+	}
+	f.Add(AppendServers(nil, []Server{{1, "a:1"}, {2, ""}}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if c, err := DecodeConfiguration(b); err == nil {
+			if err := c.Check(); err != nil {
+				t.Fatalf("decoded, but %v", err)
+			}
+			if !bytes.Equal(AppendConfiguration(nil, &c), b) {
+				t.Fatalf("another encoding of %+v: %x", c, b)
+			}
+		}
+		if s, err := DecodeServers(b); err == nil && len(b) > 0 && !bytes.Equal(AppendServers(nil, s), b) {
+			t.Fatalf("another encoding of %v: %x", s, b)
+		}
+	})
+}
+
+// FuzzReassembler: fragments of a hostile sender never make a whole out of pieces that
+// are not all there, or outgrow the bounds. A script byte pair is (which, what to spoil).
+func FuzzReassembler(f *testing.F) {
+	f.Add([]byte{0, 0, 1, 0, 2, 0, 3, 0})
+	f.Add([]byte{0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 0, 5, 1, 0, 2, 0, 3, 0})
+	f.Fuzz(func(t *testing.T, script []byte) {
+		const stride, total = MinStride, 4*MinStride - 10
+		r := NewReassembler(4*total, 4)
+		good := bytes.Repeat([]byte("0123456789abcdef"), total/16+1)[:total]
+		h := Header{Src: 1, Incarnation: 2, Boot: 3}
+		for now := int64(0); len(script) >= 2; now++ {
+			n, spoil := uint32(script[0]%4), script[1]
+			script = script[2:]
+			g := Fragment{Message: 1, Kind: KindRequest, Total: total, Stride: stride, Offset: n * stride}
+			switch spoil {
+			case 1:
+				g.Total += stride
+			case 2:
+				g.Stride *= 2
+				g.Offset = n / 2 * g.Stride
+			case 3:
+				g.Kind = KindReply
+			case 4:
+				g.Offset += 8
+			case 5:
+				g.Message = 2 + uint64(n)
+			}
+			body := make([]byte, stride)
+			if g.Offset < total {
+				copy(body, good[g.Offset:])
+			}
+			if g.Offset < g.Total {
+				g.Body = body[:min(uint32(len(body)), g.Stride, g.Total-g.Offset)]
+			}
+			var d Fragment
+			if d.Decode(encode(&g)) != nil {
+				continue
+			}
+			w, whole, err := r.Add(now, &h, &d)
+			if err != nil && !errors.Is(err, ErrContradiction) && !errors.Is(err, ErrRoom) {
+				t.Fatal(err)
+			}
+			if whole && d.Message == 1 && w.Kind == KindRequest && len(w.Payload) == total && spoil == 0 && !bytes.Equal(w.Payload, good) {
+				t.Fatal("a whole of other bytes")
+			}
+			if r.Bytes() > 4*total {
+				t.Fatalf("%d bytes set aside", r.Bytes())
+			}
+		}
+	})
+}

@@ -1,0 +1,158 @@
+package wire
+
+import (
+	"errors"
+	"net/netip"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// Sizes in bytes, and numbers that both ends must agree on.
+const (
+	Magic            = 0x6c62 // "bl", the first two bytes of every datagram of every version
+	Version          = 1
+	HeaderBytes      = 48
+	TrailerBytes     = 16 // xxhash64 in the first 8, room for a 16-byte tag
+	FrameHeaderBytes = 8
+
+	MaxDatagram  = 60 << 10 // what we send at most, on loopback
+	SafeDatagram = 1200     // passes every path we mean to run on
+	MinDatagram  = 576      // the least Limit of a Packer
+	MaxEntryBody = 32 << 10
+	MaxMessage   = 9 << 20 // of a frame put together from fragments
+
+	NoNode     = 0      // as a leader: none is known
+	ClientNode = 0xFFFF // as a source or destination: a client
+)
+
+// Flags of a header. None is in use in version 1: all must be zero.
+const (
+	FlagSealed = 1 << 0 // the trailer is an authentication tag, the body is sealed
+	flagsKnown = 0
+)
+
+// What Open answers. ErrVersion: the datagram is ours but of another version,
+// answer it with a Mismatch. ErrMismatch: it is itself a Mismatch.
+var (
+	ErrMagic    = errors.New("wire: not a datagram of balsa")
+	ErrVersion  = errors.New("wire: another version of the protocol")
+	ErrMismatch = errors.New("wire: the other side does not speak our version")
+	ErrLength   = errors.New("wire: body length does not match the datagram")
+	ErrChecksum = errors.New("wire: wrong checksum")
+)
+
+// checksumSeed begins every checksum, so that an xxhash64 made for another
+// purpose never passes for ours: "balsawr" and the version.
+const checksumSeed = 0x62616c7361777200 | Version
+
+// Header opens every datagram.
+//
+//	 0  magic 2 | version 1 | flags 1 | cluster tag 4
+//	 8  source 2 | destination 2 | key epoch 1 | zero 1 | body length 2
+//	16  incarnation 8
+//	24  boot 8
+//	32  packet number 8
+//	40  address token 8
+//
+// The body length counts the frames with their headers and padding, neither
+// this header nor the trailer.
+type Header struct {
+	Flags    uint8
+	Cluster  uint32 // ClusterTag of the sender's cluster; 0 = none known yet
+	Src, Dst uint16 // node ids; ClientNode = a client; Dst 0 = whoever is at that address
+	KeyEpoch uint8  // which key sealed it; 0 when not sealed
+
+	Incarnation uint64 // of the sending server; the client's id when Src is ClientNode
+	Boot        uint64 // random, anew at each start of the sender's process
+	Packet      uint64 // from 1, never reused within one boot and destination
+	Token       uint64 // the address token the destination gave out; 0 = none
+}
+
+// Packet is a finished datagram and where it goes.
+type Packet struct {
+	To    netip.AddrPort
+	Bytes []byte
+}
+
+// ClusterTag is the short form of a cluster id that every header carries. The
+// zero cluster (none known yet) has tag 0, no other has.
+func ClusterTag(cluster [16]byte) uint32 {
+	if cluster == ([16]byte{}) {
+		return 0
+	}
+	h := xxhash.Sum64(cluster[:])
+	if tag := uint32(h ^ h>>32); tag != 0 {
+		return tag
+	}
+	return 1
+}
+
+// Open checks a datagram's magic, version, length and checksum, in this order,
+// and gives its header and frames, which are views into b.
+func Open(b []byte) (Header, Frames, error) {
+	if len(b) < 3 || le.Uint16(b) != Magic {
+		return Header{}, Frames{}, ErrMagic
+	}
+	switch b[2] {
+	case Version:
+	case mismatchVersion:
+		return Header{}, Frames{}, ErrMismatch
+	default:
+		return Header{}, Frames{}, ErrVersion
+	}
+	if len(b) < HeaderBytes+TrailerBytes {
+		return Header{}, Frames{}, ErrShort
+	}
+	body := int(le.Uint16(b[14:]))
+	if body%8 != 0 || HeaderBytes+body+TrailerBytes != len(b) {
+		return Header{}, Frames{}, ErrLength
+	}
+	end := HeaderBytes + body
+	if le.Uint64(b[end:]) != checksum(b[:end]) {
+		return Header{}, Frames{}, ErrChecksum
+	}
+	if b[3]&^flagsKnown != 0 || b[13] != 0 || !zero(b[end+8:]) {
+		return Header{}, Frames{}, ErrReserved
+	}
+	h := Header{
+		Flags:       b[3],
+		Cluster:     le.Uint32(b[4:]),
+		Src:         le.Uint16(b[8:]),
+		Dst:         le.Uint16(b[10:]),
+		KeyEpoch:    b[12],
+		Incarnation: le.Uint64(b[16:]),
+		Boot:        le.Uint64(b[24:]),
+		Packet:      le.Uint64(b[32:]),
+		Token:       le.Uint64(b[40:]),
+	}
+	return h, Frames{rest: b[HeaderBytes:end]}, nil
+}
+
+// seal finishes a datagram in place: b holds room for the header, the frames,
+// and room for the trailer.
+func seal(b []byte, h *Header) {
+	body := len(b) - HeaderBytes - TrailerBytes
+	le.PutUint16(b[0:], Magic)
+	b[2] = Version
+	b[3] = h.Flags
+	le.PutUint32(b[4:], h.Cluster)
+	le.PutUint16(b[8:], h.Src)
+	le.PutUint16(b[10:], h.Dst)
+	b[12] = h.KeyEpoch
+	b[13] = 0
+	le.PutUint16(b[14:], uint16(body))
+	le.PutUint64(b[16:], h.Incarnation)
+	le.PutUint64(b[24:], h.Boot)
+	le.PutUint64(b[32:], h.Packet)
+	le.PutUint64(b[40:], h.Token)
+	end := HeaderBytes + body
+	le.PutUint64(b[end:], checksum(b[:end]))
+	le.PutUint64(b[end+8:], 0)
+}
+
+func checksum(p []byte) uint64 {
+	var d xxhash.Digest
+	d.ResetWithSeed(checksumSeed)
+	d.Write(p)
+	return d.Sum64()
+}
