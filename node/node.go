@@ -46,6 +46,7 @@ type Options struct {
 	Heartbeat    int64                                     // ns; 0 is DefaultHeartbeat
 	Resend       int64                                     // ns; 0 is DefaultResend
 	Datagram     int                                       // largest datagram to any address; 0: by the address (loopback or not)
+	Chaos        bool                                      // drills may hold a phase of a membership change
 	Logger       *slog.Logger
 	Observe      Observer // the simulator's invariants; nil in production
 }
@@ -68,6 +69,7 @@ type Node struct {
 	founding       founding
 	configurations configurations
 	ledTerm        uint64   // the term this server leads, 0 when it does not
+	ledLast        uint64   // the last entry it proposed when it stopped leading
 	toldLeader     uint16   // the leader that the last log line named
 	foreign        []uint16 // servers of another cluster at our servers' addresses, told once
 
