@@ -120,8 +120,14 @@ func (n *Node) raftFrame(now int64, h *wire.Header, from netip.AddrPort, kind wi
 		return
 	}
 	n.heardMember(h.Src)
+	if m.Kind == raft.Ack && n.Leading() {
+		n.pace.noteAck(now, m.EchoSeq)
+	}
 	n.core.Step(now, &m)
 	n.absorb(now)
+	if m.Kind == raft.Append && n.core.Leader() == h.Src {
+		n.takeTimeout(m.Timeout)
+	}
 	n.entries, n.views = n.entries[:0], n.views[:0]
 }
 
