@@ -120,8 +120,8 @@ func (c *Core) leaderGone() {
 		c.answerAsker(a, reason)
 	}
 	h.waiting = 0
-	if !granted && c.mayCampaign() {
-		c.preCampaign()
+	if !granted {
+		c.electionAt = c.now // with the next Tick: a sign of life that is on its way to us comes first (SAFETY 4)
 	}
 }
 
