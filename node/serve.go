@@ -25,6 +25,7 @@ type Config struct {
 	SegmentBytes int64
 	Timeout      time.Duration // T
 	Heartbeat    time.Duration
+	Chaos        bool // drills: see Options.Chaos
 	Logger       *slog.Logger
 	Ready        func(n *Node, listen netip.AddrPort) // called once, when the sockets are open
 }
@@ -65,6 +66,7 @@ type shell struct {
 	finished chan finished   // from the writer
 	spares   chan struct{}   // asks the filler for the next segment
 	filling  bool
+	leaving  int64 // since when leadership is being handed over; 0: it is not
 	filled   chan error
 }
 
@@ -80,7 +82,7 @@ func (s *shell) open() error {
 	}
 	n, err := Open(Options{
 		FS: vfs.OS, Dir: c.Data, Resolve: resolve, Random: random, SegmentBytes: c.SegmentBytes,
-		Timeout: int64(c.Timeout), Heartbeat: int64(c.Heartbeat), Logger: c.Logger,
+		Timeout: int64(c.Timeout), Heartbeat: int64(c.Heartbeat), Chaos: c.Chaos, Logger: c.Logger,
 	}, s.now())
 	if err != nil {
 		return err
@@ -139,11 +141,27 @@ func (s *shell) loop(ctx context.Context) error {
 		if n.Err() != nil {
 			return n.Err()
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil && s.leave(now) {
 			return nil
 		}
 	}
 }
+
+// leave hands leadership over before the server stops, so that no request
+// fails: it says whether everything that can be done is done. A server that
+// does not lead, or finds no successor in time, just stops.
+func (s *shell) leave(now int64) bool {
+	if s.leaving == 0 {
+		s.leaving = now
+		if !s.node.HandOver(now) {
+			return true
+		}
+	}
+	return s.node.HandedOver() || now-s.leaving > leaveWait
+}
+
+// leaveWait bounds the stop of a leader, ns.
+const leaveWait = 600e6
 
 // collect takes what the writer and the filler finished.
 func (s *shell) collect(now int64) {
