@@ -74,6 +74,9 @@ func (n *Node) configurationAppended(e *wire.Entry) {
 	}
 	n.configurations.add(e.Index, e.Body)
 	n.out.learn(&c)
+	if n.o.Observe != nil {
+		n.o.Observe.Configured(e.Index, &c)
+	}
 	n.logger.Info("configuration", "index", e.Index, "members", describe(&c))
 }
 

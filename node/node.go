@@ -171,6 +171,9 @@ func (n *Node) startCore(now int64, recovery *wal.Recovery) error {
 	n.out.learn(&list)
 	n.holdList(&list)
 	n.configurations.add(0, n.identity.List)
+	if n.o.Observe != nil {
+		n.o.Observe.Configured(0, &list)
+	}
 	for i := range recovery.Kept {
 		c, err := wire.DecodeConfiguration(recovery.Kept[i].Body)
 		if err != nil {

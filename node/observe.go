@@ -3,6 +3,7 @@ package node
 import (
 	"balsa/kv"
 	"balsa/node/raft"
+	"balsa/wire"
 )
 
 // Observer sees a node's decisive moments, synchronously and in order. The
@@ -10,6 +11,7 @@ import (
 type Observer interface {
 	Leader(term uint64)                                    // became the leader of term
 	Appended(index, term, sum uint64, kind uint8)          // entered the log, not yet durable
+	Configured(index uint64, c *wire.Configuration)        // the entry at index, just appended, or 0 for the founding list, is in force
 	Truncated(from uint64)                                 // entries from this index on left the log
 	Synced(index, term uint64)                             // the log is durable up to here
 	Hard(term uint64, vote uint16)                         // this hard state is durable

@@ -55,11 +55,11 @@ func (n *Node) logOp(now int64, op *raft.LogOp) {
 	var w wal.Entry
 	toWAL(kept, &w)
 	n.log.Append(&w)
-	if op.Entry.Kind == raft.Configuring {
-		n.configurationAppended(kept)
-	}
 	if n.o.Observe != nil {
 		n.o.Observe.Appended(kept.Index, kept.Term, kept.Sum, kept.Kind)
+	}
+	if op.Entry.Kind == raft.Configuring {
+		n.configurationAppended(kept)
 	}
 }
 

@@ -63,7 +63,7 @@ func (e *ending) heal() {
 	}
 	r := e.faults.random
 	r.Shuffle(len(whole), func(i, j int) { whole[i], whole[j] = whole[j], whole[i] })
-	if quorum := len(e.firstVoters)/2 + 1; e.knobs.StayBroken && e.checker.named != nil {
+	if quorum := len(e.firstVoters)/2 + 1; e.knobs.StayBroken && e.checker.first != nil {
 		for _, s := range whole[quorum:] {
 			e.retire(s, r.IntN(5))
 		}

@@ -57,8 +57,9 @@ type voterState struct {
 	votes    map[uint64]uint16 // term -> candidate granted
 	damaged  []uint64          // entries on its disk that rot has hurt; few
 	voteless bool
-	lost     []identity // the disk of the listed life that was wiped
 	list     uint64     // hash of the founding list it offered
+	founding *setting   // the list it holds
+	settings []*setting // configurations of its log, the last in force
 
 	committed uint64 // in this process, by the node's word
 	leading   uint64 // the term it leads in this process, 0 none
@@ -92,8 +93,8 @@ type ledger struct {
 	leaders map[uint64]leadership
 	seen    [][]place // by index-1: every identity that ever stood there
 	entries []committedEntry
-	named   map[uint16]uint64 // incarnations that the configuration names, told by the first leader
-	voters  []uint16
+	configurations
+	past    map[serverLife]*voterState // lives that ended: what they had synced and voted still counts for what it helped
 	asked   map[voteAsked]raft.Message
 	answers map[clientSeq]kv.Result // the first of each, without its value
 	// changed is told of the first result of each (client, seq).
@@ -107,6 +108,7 @@ type voteAsked struct {
 
 func newLedger(servers int, violate func(rule, format string, args ...any)) *ledger {
 	l := &ledger{violate: violate, servers: make([]voterState, servers+1),
+		configurations: newConfigurations(), past: map[serverLife]*voterState{},
 		leaders: map[uint64]leadership{}, asked: map[voteAsked]raft.Message{}, answers: map[clientSeq]kv.Result{}}
 	for i := range l.servers {
 		l.servers[i].votes = map[uint64]uint16{}
@@ -114,20 +116,15 @@ func newLedger(servers int, violate func(rule, format string, args ...any)) *led
 	return l
 }
 
-func (l *ledger) quorum() int { return len(l.voters)/2 + 1 }
-
 // head is the last committed index.
 func (l *ledger) head() uint64 { return uint64(len(l.entries)) }
 
 // wiped begins another life of a server: its memory, its disk and its
 // incarnation are gone.
 func (l *ledger) wiped(id uint16) {
-	old := &l.servers[id]
-	lost := old.lost
-	if l.named == nil || l.named[id] == old.incarnation {
-		lost = old.disk
-	}
-	l.servers[id] = voterState{life: old.life + 1, votes: map[uint64]uint16{}, lost: lost}
+	old := l.servers[id]
+	l.past[serverLife{id, old.incarnation}] = &old
+	l.servers[id] = voterState{life: old.life + 1, votes: map[uint64]uint16{}}
 }
 
 // offered: SAFETY 7, one life of a server offers one founding list.
@@ -140,7 +137,7 @@ func (l *ledger) offered(id uint16, list uint64) {
 }
 
 // leader: S1, one leader per term ever; S4, it holds the ledger of earlier terms.
-func (l *ledger) leader(id uint16, term uint64, configuration *raft.Configuration) {
+func (l *ledger) leader(id uint16, term uint64) {
 	s := &l.servers[id]
 	if before, ok := l.leaders[term]; ok && (before.server != id || before.life != s.life) {
 		l.violate("S1", "term %d is led by server %d, and by server %d before", term, id, before.server)
@@ -150,34 +147,14 @@ func (l *ledger) leader(id uint16, term uint64, configuration *raft.Configuratio
 	if s.voteless || len(s.damaged) > 0 {
 		l.violate("R13", "server %d leads term %d with a damaged log (%d), voteless %v", id, term, s.damaged, s.voteless)
 	}
-	l.name(configuration)
+	l.founded(id, s.founding)
+	l.elected(id, term)
 	head := l.head()
 	for head > 0 && l.entries[head-1].in >= term {
 		head--
 	}
 	if got, ok := at(s.memory, head); head > 0 && (!ok || got != l.entries[head-1].identity) {
 		l.violate("S4", "server %d leads term %d without entry %d of term %d that was committed in term %d", id, term, head, l.entries[head-1].term, l.entries[head-1].in)
-	}
-}
-
-// name takes the configuration of the first leader as the truth; membership
-// does not change in this form, so every later leader must have the same: a
-// second founding would show here.
-func (l *ledger) name(c *raft.Configuration) {
-	if l.named == nil {
-		l.named = map[uint16]uint64{}
-		for _, m := range c.Members {
-			l.named[m.ID] = m.Incarnation
-			if m.Voter {
-				l.voters = append(l.voters, m.ID)
-			}
-		}
-		return
-	}
-	for _, m := range c.Members {
-		if l.named[m.ID] != m.Incarnation {
-			l.violate("S10", "a leader's configuration names incarnation %x of server %d, an earlier one %x", m.Incarnation, m.ID, l.named[m.ID])
-		}
 	}
 }
 
@@ -225,6 +202,9 @@ func (l *ledger) truncated(id uint16, from uint64, leading bool) {
 		l.violate("S3", "server %d cuts entry %d of term %d, which is committed", id, from, got.term)
 	}
 	s.leading = 0 // its log is no longer that of the term it led
+	for n := len(s.settings); n > 0 && s.settings[n-1].index >= from; n-- {
+		s.settings = s.settings[:n-1]
+	}
 	op := logOp{from: from}
 	s.memory = op.onto(s.memory)
 	s.ops = append(s.ops, op)
@@ -268,8 +248,8 @@ func (l *ledger) hard(id uint16, term uint64, vote uint16) {
 // sent: S7, S8, S9 for each Raft message that leaves.
 func (l *ledger) sent(id uint16, term uint64, m *raft.Message) {
 	s := &l.servers[id]
-	if l.named != nil && l.named[id] != m.FromIncarnation {
-		l.violate("S7", "server %d takes part as incarnation %x, the configuration names %x", id, m.FromIncarnation, l.named[id])
+	if !l.named[serverLife{id, m.FromIncarnation}] {
+		l.violate("S7", "server %d takes part as incarnation %x, which no configuration names", id, m.FromIncarnation)
 	}
 	if m.Term > term {
 		l.violate("S8", "server %d of term %d sends %v of term %d", id, term, m.Kind, m.Term)
@@ -376,20 +356,10 @@ func (l *ledger) commits(id uint16, index uint64, entry identity) {
 		l.violate("S3", "server %d commits %d, the ledger ends at %d", id, index, l.head())
 		return
 	}
-	holders := 0
-	for _, v := range l.voters {
-		holder := &l.servers[v]
-		disk := holder.disk
-		if holder.incarnation != l.named[v] {
-			disk = holder.lost
-		}
-		if got, ok := at(disk, index); ok && got == entry && !slices.Contains(holder.damaged, index) {
-			holders++
-		}
+	if why := l.unheld(s, index, entry); why != "" {
+		l.violate("S6", "server %d commits entry %d of term %d: %s", id, index, entry.term, why)
 	}
-	if holders < l.quorum() {
-		l.violate("S6", "server %d commits entry %d of term %d, which %d of %d voters have synced", id, index, entry.term, holders, len(l.voters))
-	}
+	l.settled(index, entry)
 	l.entries = append(l.entries, committedEntry{identity: entry, in: s.hardTerm})
 }
 
@@ -472,6 +442,7 @@ func (l *ledger) recovered(id uint16, f *recovered) {
 	}
 	s.disk = append([]identity(nil), want...)
 	s.memory = append([]identity(nil), want...)
+	s.settings = l.settingsOf(want)
 }
 
 // sameLog says whether b is a; a damaged entry of b has no sum.

@@ -1,10 +1,12 @@
 package sim
 
 import (
+	"slices"
 	"testing"
 
 	"balsa/kv"
 	"balsa/node/raft"
+	"balsa/wire"
 )
 
 // Each case is a short run of three servers that breaks one rule; what comes
@@ -15,7 +17,7 @@ func TestLedgerSeesEachBrokenRule(t *testing.T) {
 		run        func(r *rig)
 	}{
 		{"", "an honest run", func(r *rig) {}},
-		{"S1", "two leaders of one term", func(r *rig) { r.l.leader(2, 1, &r.configuration) }},
+		{"S1", "two leaders of one term", func(r *rig) { r.l.leader(2, 1) }},
 		{"S1", "entries of a term led by another", func(r *rig) { r.hard(2, 2, 2); r.send(2, raft.Message{Kind: raft.Append, Term: 2, To: 1}) }},
 		{"S2", "one index and term, two entries", func(r *rig) { r.append(3, 2, 1, 99) }},
 		{"S2", "an entry after another than at its leader", func(r *rig) {
@@ -28,9 +30,10 @@ func TestLedgerSeesEachBrokenRule(t *testing.T) {
 		{"S3", "what is committed is cut", func(r *rig) { r.l.truncated(2, 1, false) }},
 		{"S4", "a leader without the ledger", func(r *rig) {
 			r.hard(3, 2, 3)
+			r.elect(3, 2, 2)
 			r.l.truncated(3, 2, false)
 			r.l.servers[3].memory = nil
-			r.l.leader(3, 2, &r.configuration)
+			r.l.leader(3, 2)
 		}},
 		{"S4", "a vote for a worse log", func(r *rig) {
 			r.hard(3, 2, 3)
@@ -73,11 +76,55 @@ func TestLedgerSeesEachBrokenRule(t *testing.T) {
 			r.append(1, 3, 2, 23)
 			r.send(2, raft.Message{Kind: raft.Ack, Term: 1, To: 1, Match: 3})
 		}},
-		{"S10", "a second founding", func(r *rig) {
-			c := raft.Configuration{Members: []raft.Member{{ID: 1, Incarnation: 55, Voter: true}}}
+		{"R7", "a second founding", func(r *rig) {
+			r.configure(2, 0, voters(2))
 			r.hard(2, 2, 2)
-			r.l.leader(2, 2, &c)
+			r.l.leader(2, 2)
 		}},
+		{"", "a change by joint consensus, and one that is cancelled", func(r *rig) {
+			r.make(1, 3, 1, both([]uint16{1, 2, 3}, 2, 3), 2)
+			r.make(1, 4, 1, voters(2, 3), 3)
+			r.make(1, 5, 1, both([]uint16{2, 3}, 1, 2, 3), 4)
+			r.make(1, 6, 1, voters(2, 3), 4)
+		}},
+		{"S10", "two configurations are not committed", func(r *rig) {
+			r.make(1, 3, 1, both([]uint16{1, 2, 3}, 2, 3), 2)
+			r.make(1, 4, 1, voters(2, 3), 2)
+		}},
+		{"S10", "quorums that need not meet", func(r *rig) { r.make(1, 3, 1, voters(1), 2) }},
+		{"R10", "a later leader takes a joint configuration back", func(r *rig) {
+			r.make(1, 3, 1, both([]uint16{1, 2, 3}, 2, 3), 2)
+			r.append(2, 3, 1, 103)
+			r.l.configured(2, 3, both([]uint16{1, 2, 3}, 2, 3), false, 0)
+			r.append(2, 4, 2, 24)
+			r.make(2, 5, 2, voters(1, 2, 3), 4)
+		}},
+		{"R10", "a committed joint configuration is taken back", func(r *rig) {
+			r.make(1, 3, 1, both([]uint16{1, 2, 3}, 2, 3), 2)
+			r.make(1, 4, 1, voters(1, 2, 3), 3)
+		}},
+		{"R11", "a configuration before anything of the term is committed", func(r *rig) {
+			r.append(2, 3, 2, 23)
+			r.make(2, 4, 2, both([]uint16{1, 2, 3}, 2, 3), 2)
+		}},
+		{"S6", "a joint entry is committed by the new voters alone", func(r *rig) {
+			r.make(1, 3, 1, both([]uint16{1, 2, 3}, 1), 2)
+			r.sync(1)
+			r.l.commits(1, 2, identity{1, 12})
+			r.l.commits(1, 3, identity{1, 103})
+		}},
+		{"S6", "a learner is counted", func(r *rig) {
+			c := voters(1, 2)
+			c.Members = append(c.Members, member(3, wire.MemberLearner))
+			r.l.servers[1].settings = append(r.l.servers[1].settings, newSetting(2, identity{1, 12}, c))
+			r.append(1, 3, 1, 13)
+			r.append(3, 3, 1, 13)
+			r.sync(1)
+			r.sync(3)
+			r.l.commits(1, 2, identity{1, 12})
+			r.l.commits(1, 3, identity{1, 13})
+		}},
+		{"S7", "a leader without a quorum's votes", func(r *rig) { r.hard(2, 2, 2); r.l.leader(2, 2) }},
 		{"S11", "applied twice", func(r *rig) {
 			r.l.applies(1, 1, 7, 1, &kv.Result{Status: kv.OK, Index: 1})
 			r.l.applies(1, 2, 7, 1, &kv.Result{Status: kv.OK, Index: 2})
@@ -117,9 +164,8 @@ func TestLedgerSeesEachBrokenRule(t *testing.T) {
 // rig is three servers, of which 1 leads term 1 and has committed entry 1;
 // entry 2 is synced everywhere.
 type rig struct {
-	l             *ledger
-	configuration raft.Configuration
-	broken, text  string
+	l            *ledger
+	broken, text string
 }
 
 func newRig() *rig {
@@ -131,11 +177,12 @@ func newRig() *rig {
 	})
 	r.l.changed = func(uint64, uint64, *kv.Result) {}
 	for id := uint16(1); id <= 3; id++ {
-		r.configuration.Members = append(r.configuration.Members, raft.Member{ID: id, Incarnation: uint64(id) * 10, Voter: true})
+		r.configure(id, 0, voters(1, 2, 3))
 		r.l.started(id, uint64(id)*10)
 		r.hard(id, 1, 1)
 	}
-	r.l.leader(1, 1, &r.configuration)
+	r.elect(1, 1, 2)
+	r.l.leader(1, 1)
 	for index := uint64(1); index <= 2; index++ {
 		for id := uint16(1); id <= 3; id++ {
 			r.append(id, index, 1, 10+index)
@@ -149,6 +196,46 @@ func newRig() *rig {
 	r.send(2, raft.Message{Kind: raft.Ack, Term: 1, To: 1, Match: 2})
 	r.l.commits(1, 1, identity{1, 11})
 	return r
+}
+
+// voters is a configuration of these.
+func voters(ids ...uint16) *wire.Configuration {
+	c := &wire.Configuration{Cluster: [16]byte{1}}
+	for _, id := range ids {
+		c.Members = append(c.Members, member(id, wire.MemberVoter))
+	}
+	return c
+}
+
+func member(id uint16, role uint8) wire.Member {
+	return wire.Member{ID: id, Incarnation: uint64(id) * 10, Role: role, Addr: "127.0.0.1:7000"}
+}
+
+// both is the joint configuration from old to new voters.
+func both(old []uint16, wanted ...uint16) *wire.Configuration {
+	c := voters(wanted...)
+	for _, id := range old {
+		if !slices.Contains(wanted, id) {
+			c.Members = append(c.Members, member(id, wire.MemberLearner))
+		}
+	}
+	c.Old = old
+	return c
+}
+
+// make lets a leader append a configuration, having committed up to commit.
+func (r *rig) make(id uint16, index, term uint64, c *wire.Configuration, commit uint64) {
+	r.append(id, index, term, 100*term+index)
+	r.l.configured(id, index, c, true, commit)
+}
+
+func (r *rig) configure(id uint16, index uint64, c *wire.Configuration) {
+	r.l.configured(id, index, c, false, 0)
+}
+
+// elect notes the votes that a candidate and one other gave it.
+func (r *rig) elect(id uint16, term uint64, voter uint16) {
+	r.l.servers[id].votes[term], r.l.servers[voter].votes[term] = id, id
 }
 
 func (r *rig) append(id uint16, index, term, sum uint64) { r.l.appended(id, index, term, sum) }

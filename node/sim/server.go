@@ -323,7 +323,7 @@ func (s *server) collect(now int64) {
 
 func (s *server) flush() {
 	packets := s.node.Out()
-	if s.node.Blank() || s.checker.named == nil {
+	if s.node.Blank() || s.checker.first == nil {
 		for i := range packets {
 			s.inspectFounding(packets[i].Bytes)
 		}
@@ -456,16 +456,25 @@ func (s *server) String() string { return fmt.Sprintf("server %d", s.id) }
 type witness server
 
 func (w *witness) Leader(term uint64) {
-	status := w.node.Core().Status()
 	w.tell("server %d leads term %d", w.id, term)
 	w.trace.add(6, uint64(w.now), uint64(w.id), term)
 	w.leaders++
-	w.checker.leader(w.id, term, &status.Configuration)
+	w.checker.leader(w.id, term)
 }
 
 func (w *witness) Appended(index, term, sum uint64, _ uint8) {
 	w.trace.add(7, uint64(w.id), index, term, sum)
 	w.checker.appended(w.id, index, term, sum)
+}
+
+// Configured is told of the founding list while the node is being opened, too.
+func (w *witness) Configured(index uint64, c *wire.Configuration) {
+	leading, commit := false, uint64(0)
+	if index > 0 {
+		leading, commit = w.node.Leading(), w.node.Core().Commit()
+	}
+	k := w.checker.configured(w.id, index, c, leading, commit)
+	w.tell("server %d: in force is %v", w.id, k)
 }
 
 func (w *witness) Truncated(from uint64) {
