@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+
+	"balsa/wire"
 )
 
 // ending is what a run owes once its faults are over: a quorum is healed, the
@@ -12,10 +14,9 @@ import (
 // with the ledger (E1, E2, E4).
 type ending struct {
 	*simulation
-	survivors []*server
-	waiting   int // clients not yet served
-	settleBy  int64
-	broken    int
+	waiting  int // clients not yet served
+	settleBy int64
+	broken   int
 }
 
 const (
@@ -36,12 +37,21 @@ func (e *ending) begin() {
 	e.faults.over = true
 	e.trace.add(14, uint64(e.now))
 	e.heal()
-	e.settleBy = e.now + 2*e.bound() + settleSlack
+	e.settleBy = e.now + 2*e.bound() + settleSlack + e.operatorSlack()
 	e.waiting = len(e.actors)
 	for _, a := range e.actors {
 		a.stopped = true
 		e.serve(a)
 	}
+}
+
+// operatorSlack is the time that a change may take that is given up, and then
+// one that waits for nothing any more.
+func (e *ending) operatorSlack() int64 {
+	if e.knobs.Faults[Membership] {
+		return 2 * longestWait
+	}
+	return 0
 }
 
 func (e *ending) bound() int64 { return 10*e.knobs.Timeout + retrySlack }
@@ -53,24 +63,11 @@ func (e *ending) heal() {
 			e.net.links[i][j].usual(&e.knobs)
 		}
 	}
-	var whole []*server
 	for _, s := range e.servers {
 		s.hangUntil, s.failSyncs = 0, 0
 		s.disk.Fail(nil)
-		if int(s.id) <= len(e.firstVoters) && !e.faults.spent[s.id] {
-			whole = append(whole, s)
-		}
 	}
-	r := e.faults.random
-	r.Shuffle(len(whole), func(i, j int) { whole[i], whole[j] = whole[j], whole[i] })
-	if quorum := len(e.firstVoters)/2 + 1; e.knobs.StayBroken && e.checker.first != nil {
-		for _, s := range whole[quorum:] {
-			e.retire(s, r.IntN(5))
-		}
-		whole = whole[:quorum]
-	}
-	e.survivors = whole
-	e.tell("healed: %v", whole)
+	e.spoil()
 	for _, s := range e.servers {
 		if s.retired {
 			continue
@@ -83,6 +80,22 @@ func (e *ending) heal() {
 	}
 }
 
+// spoil leaves in some seeds as many servers broken as the rest can bear,
+// whatever change of the membership is under way.
+func (e *ending) spoil() {
+	if !e.knobs.StayBroken || e.checker.first == nil {
+		return
+	}
+	r := e.faults.random
+	order := append([]*server(nil), e.servers...)
+	r.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+	for _, s := range order {
+		if chance(r, 0.7) && e.faults.spares(s) {
+			e.retire(s, r.IntN(5))
+		}
+	}
+}
+
 // stuck says that a sync of this server hangs: only an end of the process ends it.
 func (s *server) stuck() bool { return len(s.unsynced) > 0 }
 
@@ -91,6 +104,7 @@ func (s *server) stuck() bool { return len(s.unsynced) > 0 }
 func (e *ending) retire(s *server, how int) {
 	e.broken++
 	e.tell("%v stays broken (%d)", s, how)
+	s.gone = true
 	switch how {
 	case 0:
 		s.cutPower()
@@ -133,28 +147,65 @@ func (e *ending) serve(a *actor) {
 	})
 }
 
-// settle waits until every operation has ended and the survivors agree.
+// settle waits until every operation has ended, that on the membership too,
+// and the voters that are left agree.
 func (e *ending) settle() {
-	quiet := true
+	quiet := e.operator.asked == nil
 	for _, a := range e.actors {
 		quiet = quiet && len(a.flying) == 0
 	}
-	for _, s := range e.survivors {
-		index, _ := s.node.Store().Applied()
-		quiet = quiet && index == e.checker.head() && s.node.Core() != nil && s.node.Core().Last() == index
+	k := e.checker.possible()
+	last := k[len(k)-1]
+	if quiet = quiet && len(k) == 1 && !last.underWay(); quiet {
+		for _, s := range e.survivors(last) {
+			index, _ := s.node.Store().Applied()
+			quiet = quiet && index == e.checker.head() && s.node.Core() != nil && s.node.Core().Last() == index
+		}
 	}
 	switch {
 	case quiet:
 		e.judge()
 		e.ended = true
 	case e.now > e.settleBy:
-		for _, s := range e.survivors {
-			index, _ := s.node.Store().Applied()
-			e.violate("E3", "no agreement: the ledger ends at %d, %v has applied %d of %d", e.checker.head(), s, index, s.node.Core().Last())
-		}
+		e.unsettled(last)
 		e.ended = true
 	default:
+		e.cancelHopeless(last)
 		e.after(20*millisecond, e.settle)
+	}
+}
+
+// survivors are the voters that decide and were healed.
+func (e *ending) survivors(k *setting) (list []*server) {
+	for _, v := range k.sets[0] {
+		if s := e.servers[v.id-1]; e.faults.whole(v) && s.node != nil {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// cancelHopeless takes back, as an operator would, a change that waits for
+// servers that will never come back.
+func (e *ending) cancelHopeless(k *setting) {
+	if k.joint() || k.wants == nil || majority(k.wants, e.faults.whole) || e.operator.asked != nil {
+		return
+	}
+	r := &request{}
+	r.Verb = wire.VerbCancel
+	e.operator.request(r, longestWait, nil)
+}
+
+func (e *ending) unsettled(k *setting) {
+	if asked := e.operator.asked; asked != nil {
+		e.violate("E3", "operation %x, verb %d of %v, has no end; in force is %v", asked.Operation, asked.Verb, asked.ids, k)
+	}
+	if k.underWay() {
+		e.violate("E3", "a change has no end: %v", k)
+	}
+	for _, s := range e.survivors(k) {
+		index, _ := s.node.Store().Applied()
+		e.violate("E3", "no agreement: the ledger ends at %d, %v has applied %d of %d", e.checker.head(), s, index, s.node.Core().Last())
 	}
 }
 

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"math/rand/v2"
+	"slices"
 
 	"balsa/wal"
 )
@@ -18,11 +19,21 @@ type faults struct {
 	over    bool
 }
 
+// strikes says that faults of this class are begun by this actor; others are
+// begun by the operator, or are there all the time.
+func (c Class) strikes() bool {
+	switch c {
+	case WipeBeforeFounding, Membership, Transfer, KillLearner, KillJoint, KillFinal, FounderWiped, Closed, ClockDrift:
+		return false
+	}
+	return c.drawn()
+}
+
 const leastFaults = 5
 
 func (f *faults) begin() {
 	for c := range Classes {
-		if f.knobs.Faults[c] && c != WipeBeforeFounding {
+		if f.knobs.Faults[c] && c.strikes() {
 			f.classes = append(f.classes, c)
 		}
 	}
@@ -93,16 +104,25 @@ func (f *faults) strike(c Class) {
 		f.hits[ClientGone]++
 		a.reborn()
 		a.begin()
+	case Forged:
+		f.forge(s)
+	case OldDatagrams:
+		f.net.replay()
+	case OtherCluster:
+		f.foreign(s)
+	case ClockJump:
+		f.jump(s)
 	}
 }
 
 // down ends a server, by kill -9 or by a power cut, and starts it again later.
 func (f *faults) down(s *server, c Class) {
-	if s.node == nil && c == Kill {
+	power := c == PowerCut || c == PowerCutAll
+	if s.node == nil && !power {
 		return
 	}
 	f.hits[c]++
-	if c == Kill {
+	if !power {
 		s.stop()
 	} else {
 		s.cutPower()
@@ -110,9 +130,52 @@ func (f *faults) down(s *server, c Class) {
 	f.after(between(f.random, 5*millisecond, 4*second), s.start)
 }
 
-// spend says whether this server may lose what it had: only a minority of the
-// voters ever does, so that what is committed lives.
+// spend says whether this server may lose what it had: only a minority ever
+// does of any voters that decide or are wanted to, so that a quorum lives.
 func (f *faults) spend(s *server) bool {
+	if f.checker.first == nil {
+		return f.spendEarly(s)
+	}
+	return f.spares(s)
+}
+
+// spares says that every set of voters that may decide has a majority left
+// without s.
+func (f *faults) spares(s *server) bool {
+	left := func(v serverLife) bool { return v.id != s.id && f.whole(v) }
+	for _, k := range f.checker.possible() {
+		named := func(v serverLife) bool { return v.id == s.id }
+		for _, set := range k.sets {
+			if slices.ContainsFunc(set, named) && !majority(set, left) {
+				return false
+			}
+		}
+		if slices.ContainsFunc(k.wants, named) && majority(k.wants, f.whole) && !majority(k.wants, left) {
+			return false
+		}
+	}
+	return true
+}
+
+// whole says that a server lives on, as this incarnation and with all it had.
+func (f *faults) whole(v serverLife) bool {
+	s := f.servers[v.id-1]
+	return f.checker.servers[v.id].incarnation == v.incarnation && !s.rotted && !s.gone
+}
+
+func majority(set []serverLife, fits func(serverLife) bool) bool {
+	n := 0
+	for _, v := range set {
+		if fits(v) {
+			n++
+		}
+	}
+	return n > len(set)/2
+}
+
+// spendEarly is spend before the first leader: nothing is known yet of who
+// decides but the list of first voters.
+func (f *faults) spendEarly(s *server) bool {
 	voters := len(f.firstVoters)
 	if int(s.id) <= voters && !f.spent[s.id] {
 		lost := 0
@@ -141,7 +204,7 @@ func (f *faults) wipe(s *server, c Class) {
 
 // rot turns over a bit of an entry's record while its server is down.
 func (f *faults) rot(s *server) {
-	if s.node == nil || s.node.Blank() || !f.spend(s) {
+	if s.node == nil || s.node.Blank() || f.checker.first == nil || !f.spend(s) {
 		return
 	}
 	s.stop()
@@ -325,4 +388,26 @@ func (f *faults) silence(server, by int) {
 		l.cuts = max(0, l.cuts+by)
 		l.cutClass = CutOneWay
 	}
+}
+
+// killIn lets the leader that has just appended a configuration die soon, in
+// the phase of the change that it begins.
+func (f *faults) killIn(k *setting, s *server) {
+	c := KillFinal
+	switch {
+	case k.joint():
+		c = KillJoint
+	case k.wants != nil:
+		c = KillLearner
+	}
+	if !f.knobs.Faults[c] || f.over || !chance(f.random, 0.3) {
+		return
+	}
+	process := s.process
+	f.after(between(f.random, 0, 2*f.knobs.Heartbeat), func() {
+		if s.process == process && !f.over {
+			f.begun++
+			f.down(s, c)
+		}
+	})
 }

@@ -28,11 +28,32 @@ const (
 	Wipe
 	WipeBeforeFounding
 	ClientGone
+	Membership   // an operator changes who the voters are
+	Transfer     // and who leads
+	KillLearner  // the leader of a change dies while servers catch up
+	KillJoint    // while both majorities decide
+	KillFinal    // just after it has left that
+	FounderWiped // a cluster of one is grown to three, and the first server wiped
+	Forged       // servers that live are said to refuse
+	Closed       // servers that do not really refuse
+	OldDatagrams // datagrams of any time before arrive again
+	OtherCluster // datagrams of another cluster
+	ClockDrift   // clocks run apart by up to a tenth
+	ClockJump    // a clock jumps ahead, or stands still with its server
+	Replace      // what operators do, counted; never drawn alone
+	Cancel
+	Refusal
+	DryRun
 	Classes
 )
 
+// drawn says that a class is drawn for itself; others come with one that is.
+func (c Class) drawn() bool { return c < Replace }
+
 var classNames = [Classes]string{"loss", "duplicate", "reorder", "delay", "corrupt", "small-link", "cut", "cut-one-way", "pause", "hang",
-	"sync-error", "kill", "power-cut", "power-cut-all", "rot", "wipe", "wipe-before-founding", "client-gone"}
+	"sync-error", "kill", "power-cut", "power-cut-all", "rot", "wipe", "wipe-before-founding", "client-gone",
+	"membership", "transfer", "kill-learner", "kill-joint", "kill-final", "founder-wiped", "forged", "closed", "old-datagrams",
+	"other-cluster", "clock-drift", "clock-jump", "replace", "cancel", "refusal", "dry-run"}
 
 func (c Class) String() string { return classNames[c] }
 
@@ -59,7 +80,8 @@ type knobs struct {
 	DelayMax        int64
 	Drift           int64 // clocks run apart by up to so many parts per million
 	FaultEvery      int64
-	StayBroken      bool // a minority is never healed
+	ChangeEvery     int64 // about so often an operator asks for something
+	StayBroken      bool  // a minority is never healed
 	Faults          [Classes]bool
 }
 
@@ -91,11 +113,29 @@ func draw(r *rand.Rand) knobs {
 		k.Datagram = int(between(r, 1200, 9000))
 	}
 	for c := range Classes {
-		k.Faults[c] = chance(r, 0.4)
+		k.Faults[c] = c.drawn() && chance(r, 0.4)
 	}
 	// One of these is always there, so that no seed is a calm one.
 	k.Faults[[]Class{Loss, Cut, CutOneWay, Pause, Kill, PowerCut}[r.IntN(6)]] = true
+	k.drawOperator(r)
 	return k
+}
+
+// drawOperator decides what comes with a change of the membership: a pool to
+// choose from, and the times at which its leaders die.
+func (k *knobs) drawOperator(r *rand.Rand) {
+	k.ChangeEvery = between(r, 300, 4000) * millisecond
+	k.Faults[FounderWiped] = k.Faults[FounderWiped] && k.Servers == 1
+	k.Faults[Membership] = k.Faults[Membership] || k.Faults[FounderWiped]
+	if k.Faults[Membership] {
+		k.Spares = max(k.Spares, int(between(r, 5, 7))-k.Servers)
+	}
+	for _, c := range []Class{KillLearner, KillJoint, KillFinal} {
+		k.Faults[c] = k.Faults[c] && k.Faults[Membership]
+	}
+	if k.Faults[ClockDrift] {
+		k.Drift = between(r, 10_000, 100_000)
+	}
 }
 
 func (k *knobs) String() string {

@@ -40,11 +40,15 @@ type network struct {
 	endpoints []endpoint
 	links     [][]link
 	random    [][]*rand.Rand
+
+	memory       memory
+	memoryRandom *rand.Rand
 }
 
 func (n *network) init(count int) {
 	n.endpoints = make([]endpoint, count)
 	n.links = make([][]link, count)
+	n.memoryRandom = stream(n.seed, "memory", 0)
 	n.random = make([][]*rand.Rand, count)
 	for i := range count {
 		n.links[i] = make([]link, count)
@@ -80,6 +84,9 @@ func (n *network) send(i int, from netip.AddrPort, packets []wire.Packet) {
 			return
 		}
 		n.trace.add(1, uint64(n.now), uint64(i)<<32|uint64(j), xxhash.Sum64(p.Bytes))
+		if n.knobs.Faults[OldDatagrams] {
+			n.remember(i, j, p)
+		}
 		n.carry(i, j, from, p)
 	}
 }
@@ -129,6 +136,7 @@ func (n *network) deliver(delay int64, i, j int, from, to netip.AddrPort, b []by
 			return
 		}
 		if machine && n.links[j][i].cuts == 0 {
+			n.hits[Closed]++
 			n.after(n.knobs.DelayMin, func() { n.endpoints[i].refused(to) })
 		}
 	})

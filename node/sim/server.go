@@ -52,7 +52,8 @@ type server struct {
 	powered  bool // the machine is on: it refuses when no process listens
 	paused   bool
 	blocked  bool // inside a sync of its own loop
-	retired  bool // broken for ever, by the ending
+	retired  bool // never started or resumed again, by the ending
+	gone     bool // broken for ever, by the ending
 
 	offset, drift int64 // of its clock; a new offset with every process
 	turnAt        int64
@@ -106,12 +107,15 @@ func (s *server) start() {
 	s.powered, s.paused, s.blocked, s.preparing, s.drained = true, false, false, false, false
 	s.offset = between(s.random, second, 1000*second)
 	s.drift = between(s.random, -s.knobs.Drift, s.knobs.Drift)
+	if s.drift > 10_000 || s.drift < -10_000 {
+		s.hits[ClockDrift]++
+	}
 	s.inbox, s.inboxSize, s.finished, s.turnAt, s.logTime, s.commit = nil, 0, nil, never, 0, 0
 	s.hookDisk()
 	n, err := node.Open(node.Options{
 		FS: s.disk, Dir: dataDir, Resolve: netip.ParseAddrPort, Random: s.random.Uint64,
 		Timeout: s.knobs.Timeout, Heartbeat: s.knobs.Heartbeat, Resend: s.knobs.Resend, Datagram: s.datagram,
-		Observe: (*witness)(s), Logger: s.logger(),
+		Chaos: true, Observe: (*witness)(s), Logger: s.logger(),
 	}, s.clock())
 	s.trace.add(2, uint64(s.now), uint64(s.id))
 	s.tell("server %d starts: %v", s.id, err)
@@ -475,6 +479,9 @@ func (w *witness) Configured(index uint64, c *wire.Configuration) {
 	}
 	k := w.checker.configured(w.id, index, c, leading, commit)
 	w.tell("server %d: in force is %v", w.id, k)
+	if leading {
+		w.faults.killIn(k, (*server)(w))
+	}
 }
 
 func (w *witness) Truncated(from uint64) {
@@ -500,7 +507,7 @@ func (w *witness) Committed(index, term, sum uint64) {
 // checkLogTime: SAFETY 19, log time moves by leaders' clocks only while they
 // lead: it is never ahead of the time since the run began, and never falls.
 func (w *witness) checkLogTime() {
-	now, most := w.node.Store().LogTime(), w.now+w.now/1e6*w.knobs.Drift+millisecond
+	now, most := w.node.Store().LogTime(), w.now+w.now/1e6*w.knobs.Drift+w.jumped*2+millisecond
 	if now > most || now < w.logTime {
 		w.violate("R19", "server %d: log time is %d ms, it was %d ms", w.id, now/millisecond, w.logTime/millisecond)
 	}

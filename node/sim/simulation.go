@@ -46,12 +46,14 @@ type simulation struct {
 	firstClient int // endpoint of the first client
 	actors      []*actor
 	faults      faults
+	operator    operator
 	ending      ending
 	checker     *ledger
 
 	history []*operation
 	asked   map[clientSeq]*operation // as the servers know them
 	changes []change                 // by key
+	jumped  int64                    // of all clocks together, ahead
 	guess   map[int]string           // by key: what a client read last, for compare-and-swap
 	stamps  int64
 	values  int
@@ -126,7 +128,7 @@ func (s *simulation) build() {
 	s.checker = newLedger(machines, s.violate)
 	s.checker.changed = s.changed
 	s.net.simulation = s
-	s.net.init(machines + k.Clients)
+	s.net.init(machines + k.Clients + 1)
 	for i := range machines {
 		id := uint16(i + 1)
 		s.pool = append(s.pool, wire.Server{ID: id, Addr: address(i, 0).String()})
@@ -150,6 +152,11 @@ func (s *simulation) build() {
 		s.net.endpoints[s.firstClient+i] = a
 		a.reborn()
 		a.begin()
+	}
+	s.operator = operator{simulation: s, random: stream(s.seed, "operator", 0), who: machines + k.Clients}
+	s.net.endpoints[s.operator.who] = &s.operator
+	if k.Faults[Membership] || k.Faults[Transfer] {
+		s.operator.begin()
 	}
 	s.faults = faults{simulation: s, random: stream(s.seed, "faults", 0), spent: map[uint16]bool{}}
 	s.faults.begin()
