@@ -75,26 +75,36 @@ func (n *Node) foundingTurn(now int64) {
 }
 
 // tryFound founds when every first voter has answered blank, and every other
-// server of the pool too or has been silent long enough.
+// server of the pool too or has been silent long enough. A server that founds
+// alone has no other first voter to contradict it: it waits for all of the pool,
+// or, made again while those that know its cluster are down, it would begin a
+// second one.
 func (n *Node) tryFound(now int64) {
 	f := &n.founding
 	if missing := n.unanswered(n.identity.Voters); len(missing) > 0 {
 		f.voterAt = 0
-		if now >= f.warnAt {
-			f.warnAt = now + warnAgain
-			for _, id := range missing {
-				n.logger.Warn("founding waits for a first voter that cannot be reached", "server", id, "addr", string(n.out.addressOf(id)))
-			}
-		}
+		n.warnMissing(now, "founding waits for a first voter that cannot be reached", missing)
 		return
 	}
 	if f.voterAt == 0 {
 		f.voterAt = now
 	}
-	if len(n.unanswered(n.poolIDs())) > 0 && now-f.voterAt < strangersWait {
+	if missing := n.unanswered(n.poolIDs()); len(missing) > 0 && (len(n.identity.Voters) == 1 || now-f.voterAt < strangersWait) {
+		n.warnMissing(now, "founding waits for a server of the pool: made again, this one could not know of a cluster that it began alone", missing)
 		return
 	}
 	n.found(now)
+}
+
+func (n *Node) warnMissing(now int64, why string, missing []uint16) {
+	f := &n.founding
+	if now < f.warnAt {
+		return
+	}
+	f.warnAt = now + warnAgain
+	for _, id := range missing {
+		n.logger.Warn(why, "server", id, "addr", string(n.out.addressOf(id)))
+	}
 }
 
 func (n *Node) poolIDs() []uint16 {

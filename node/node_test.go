@@ -240,6 +240,25 @@ func TestAWipedServerFoundsNoSecondCluster(t *testing.T) {
 	}
 }
 
+// The same while nobody who knows the cluster can be reached: then it waits,
+// however long that takes.
+func TestAWipedServerThatFoundsAloneWaitsForThePool(t *testing.T) {
+	l := newLab(t, 3, 3)
+	l.elect()
+	for id := uint16(1); id <= 3; id++ {
+		l.kill(id)
+	}
+	l.wipe(1, []uint16{1})
+	n := l.start(1)
+	end := l.now + 5e9
+	l.until(6e9, "time passes", func() bool { return l.now > end })
+	if !n.Blank() {
+		t.Fatal("a wiped server founded a second cluster while those that know the first were down")
+	}
+	l.start(2)
+	l.until(5e9, "it heard of the cluster", func() bool { return n.founding.refused })
+}
+
 // SAFETY 7: the list is durable before it is sent.
 func TestTheFoundingListIsPersistedBeforeItIsSent(t *testing.T) {
 	l := newLab(t, 3, 3)
