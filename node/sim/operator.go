@@ -27,6 +27,7 @@ type request struct {
 	wire.MemberChange
 	ids   []uint16
 	to    int   // the server asked next
+	mute  int   // asked so often since the last answer
 	until int64 // then the operator gives up asking
 	then  func(outcome uint8)
 }
@@ -110,8 +111,6 @@ func (o *operator) draw() *request {
 	switch n := o.random.IntN(100); {
 	case len(lost) > 0 && n < 60:
 		r.Verb, r.ids = wire.VerbReplace, o.some(lost, 1)
-	case n < 8:
-		r.Verb = wire.VerbCancel
 	case n < 30:
 		r.Verb, r.ids = wire.VerbAdd, o.some(others, 2)
 	case n < 50:
@@ -171,6 +170,19 @@ func (o *operator) request(r *request, patience int64, then func(outcome uint8))
 	o.began++
 	o.tell("operator asks: operation %x verb %d of %v, dry run %v, hold %d ms in %d", r.Operation, r.Verb, r.ids, r.DryRun, r.Hold/millisecond, r.HoldPhase)
 	o.ask(r)
+	if r.Verb < wire.VerbCancel && !r.DryRun && chance(o.random, 0.15) {
+		o.after(between(o.random, 0, second/2), func() { o.changeMind(r) })
+	}
+}
+
+// changeMind asks to cancel what is under way, which only some moments allow.
+func (o *operator) changeMind(asked *request) {
+	if o.asked != asked || o.faults.over {
+		return
+	}
+	r := &request{}
+	r.Verb = wire.VerbCancel
+	o.request(r, between(o.random, second, 5*second), asked.then)
 }
 
 func (o *operator) ask(r *request) {
@@ -180,6 +192,9 @@ func (o *operator) ask(r *request) {
 	if o.now >= r.until {
 		o.over(r, 0, "no answer for good, no patience")
 		return
+	}
+	if r.mute++; r.mute > 4 {
+		o.elsewhere()
 	}
 	r.Nonce = o.random.Uint64()
 	p := wire.Packer{Limit: wire.SafeDatagram, Header: wire.Header{Src: wire.ClientNode, Incarnation: o.id, Boot: o.id, Packet: o.packets}}
@@ -196,7 +211,7 @@ func (o *operator) refused(netip.AddrPort) { o.elsewhere() }
 
 func (o *operator) elsewhere() {
 	if o.asked != nil {
-		o.asked.to = o.random.IntN(len(o.servers))
+		o.asked.to, o.asked.mute = o.random.IntN(len(o.servers)), 0
 	}
 }
 
@@ -214,6 +229,7 @@ func (o *operator) receive(_ netip.AddrPort, b []byte) {
 }
 
 func (o *operator) answered(r *request, f *wire.MemberChangeReply) {
+	r.mute = 0
 	switch f.Outcome {
 	case wire.OutcomeNotLeader:
 		if o.elsewhere(); f.Leader != 0 && chance(o.random, 0.9) {
