@@ -23,7 +23,7 @@ type faults struct {
 // begun by the operator, or are there all the time.
 func (c Class) strikes() bool {
 	switch c {
-	case WipeBeforeFounding, Membership, Transfer, KillLearner, KillJoint, KillFinal, FounderWiped, Closed, ClockDrift:
+	case WipeBeforeFounding, Membership, Transfer, KillLearner, KillJoint, KillFinal, FounderWiped, Closed, ClockDrift, AnyServer:
 		return false
 	}
 	return c.drawn()
@@ -143,6 +143,11 @@ func (f *faults) spend(s *server) bool {
 // without s.
 func (f *faults) spares(s *server) bool {
 	left := func(v serverLife) bool { return v.id != s.id && f.whole(v) }
+	for _, set := range f.operator.wanted {
+		if majority(set, f.whole) && !majority(set, left) {
+			return false // a change that is only asked for may decide by it any moment
+		}
+	}
 	for _, k := range f.checker.possible() {
 		named := func(v serverLife) bool { return v.id == s.id }
 		for _, set := range k.sets {

@@ -40,10 +40,13 @@ const (
 	OtherCluster // datagrams of another cluster
 	ClockDrift   // clocks run apart by up to a tenth
 	ClockJump    // a clock jumps ahead, or stands still with its server
+	AnyServer    // reads and scans are asked of any server
 	Replace      // what operators do, counted; never drawn alone
 	Cancel
 	Refusal
 	DryRun
+	FollowerRead
+	ScanRead
 	Classes
 )
 
@@ -53,7 +56,7 @@ func (c Class) drawn() bool { return c < Replace }
 var classNames = [Classes]string{"loss", "duplicate", "reorder", "delay", "corrupt", "small-link", "cut", "cut-one-way", "pause", "hang",
 	"sync-error", "kill", "power-cut", "power-cut-all", "rot", "wipe", "wipe-before-founding", "client-gone",
 	"membership", "transfer", "kill-learner", "kill-joint", "kill-final", "founder-wiped", "forged", "closed", "old-datagrams",
-	"other-cluster", "clock-drift", "clock-jump", "replace", "cancel", "refusal", "dry-run"}
+	"other-cluster", "clock-drift", "clock-jump", "any-server", "replace", "cancel", "refusal", "dry-run", "follower-read", "scan"}
 
 func (c Class) String() string { return classNames[c] }
 

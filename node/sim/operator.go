@@ -18,8 +18,9 @@ type operator struct {
 	who     int // its endpoint
 	id      uint64
 	packets uint64
-	asked   *request // under way, nil when none is
-	began   int      // requests so far
+	asked   *request       // under way, nil when none is
+	began   int            // requests so far
+	wanted  [][]serverLife // voters that the last requests would lead to
 }
 
 // request is one thing that an operator wants.
@@ -166,6 +167,7 @@ func (o *operator) request(r *request, patience int64, then func(outcome uint8))
 	r.Servers = wire.AppendServers(nil, named)
 	r.Operation, r.then, r.until = o.random.Uint64()|1, then, o.now+patience
 	r.to = o.random.IntN(len(o.servers))
+	o.want(r)
 	o.asked = r
 	o.began++
 	o.tell("operator asks: operation %x verb %d of %v, dry run %v, hold %d ms in %d", r.Operation, r.Verb, r.ids, r.DryRun, r.Hold/millisecond, r.HoldPhase)
@@ -183,6 +185,33 @@ func (o *operator) changeMind(asked *request) {
 	r := &request{}
 	r.Verb = wire.VerbCancel
 	o.request(r, between(o.random, second, 5*second), asked.then)
+}
+
+// lastRequests are those that a late datagram may still begin.
+const lastRequests = 4
+
+// want notes which voters r would lead to.
+func (o *operator) want(r *request) {
+	k := o.checker.committed
+	if k == nil {
+		k = o.checker.first
+	}
+	if k == nil || r.Verb >= wire.VerbCancel {
+		return
+	}
+	named := func(v serverLife) bool { return slices.Contains(r.ids, v.id) }
+	var set []serverLife
+	if r.Verb != wire.VerbSet {
+		set = slices.Clone(k.sets[0])
+	}
+	if set = slices.DeleteFunc(set, named); r.Verb != wire.VerbRemove {
+		for _, id := range r.ids {
+			set = append(set, serverLife{id, o.checker.servers[id].incarnation})
+		}
+	}
+	if o.wanted = append(o.wanted, set); len(o.wanted) > lastRequests {
+		o.wanted = o.wanted[1:]
+	}
 }
 
 func (o *operator) ask(r *request) {

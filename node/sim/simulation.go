@@ -47,6 +47,7 @@ type simulation struct {
 	actors      []*actor
 	faults      faults
 	operator    operator
+	reader      reader
 	ending      ending
 	checker     *ledger
 
@@ -128,7 +129,7 @@ func (s *simulation) build() {
 	s.checker = newLedger(machines, s.violate)
 	s.checker.changed = s.changed
 	s.net.simulation = s
-	s.net.init(machines + k.Clients + 1)
+	s.net.init(machines + k.Clients + 2)
 	for i := range machines {
 		id := uint16(i + 1)
 		s.pool = append(s.pool, wire.Server{ID: id, Addr: address(i, 0).String()})
@@ -155,6 +156,11 @@ func (s *simulation) build() {
 	}
 	s.operator = operator{simulation: s, random: stream(s.seed, "operator", 0), who: machines + k.Clients}
 	s.net.endpoints[s.operator.who] = &s.operator
+	s.reader = reader{simulation: s, random: stream(s.seed, "reader", 0), who: machines + k.Clients + 1}
+	s.net.endpoints[s.reader.who] = &s.reader
+	if k.Faults[AnyServer] {
+		s.reader.begin()
+	}
 	if k.Faults[Membership] || k.Faults[Transfer] {
 		s.operator.begin()
 	}
