@@ -241,6 +241,7 @@ func (a *actor) answer(o *operation, d *client.Done) {
 
 func (a *actor) end(o *operation, how outcome) {
 	o.Outcome, o.Return = how, a.stamp()
+	a.met.answer(o, how, a.knobs.OneShot)
 	a.tell("%v", o)
 	a.trace.add(12, uint64(a.now), uint64(a.who), uint64(how), o.Index)
 }

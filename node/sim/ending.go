@@ -210,6 +210,11 @@ func (e *ending) unsettled(k *setting) {
 }
 
 func (e *ending) judge() {
+	for _, s := range e.servers {
+		if s.node != nil {
+			e.met.process(s.node)
+		}
+	}
 	e.judgeStates()
 	e.judgeAnswers()
 	e.judgeHistory()

@@ -173,6 +173,12 @@ func (s *server) checkRecovery() {
 	if !s.rotted && (found.voteless || len(found.damaged) > 0) {
 		s.violate("S14", "server %d: voteless %v, damaged are %d, without any rot", s.id, found.voteless, found.damaged)
 	}
+	if len(found.damaged) > 0 {
+		s.met[MarkDamaged]++
+	}
+	if found.voteless {
+		s.met[MarkVoteless]++
+	}
 	found.unsynced, found.whole, found.rot = s.unsynced, s.whole, s.freshRot
 	s.checker.recovered(s.id, &found)
 	s.unsynced, s.whole, s.freshRot = nil, true, false
@@ -185,6 +191,7 @@ func (s *server) stop() {
 		return
 	}
 	s.tell("server %d stops", s.id)
+	s.met.process(s.node)
 	s.trace.add(3, uint64(s.now), uint64(s.id))
 	s.node = nil
 	s.process++
@@ -327,6 +334,9 @@ func (s *server) collect(now int64) {
 
 func (s *server) flush() {
 	packets := s.node.Out()
+	for i := range packets {
+		s.met.datagram(packets[i].Bytes)
+	}
 	if s.node.Blank() || s.checker.first == nil {
 		for i := range packets {
 			s.inspectFounding(packets[i].Bytes)
@@ -466,7 +476,13 @@ func (w *witness) Leader(term uint64) {
 	w.checker.leader(w.id, term)
 }
 
-func (w *witness) Appended(index, term, sum uint64, _ uint8) {
+func (w *witness) Appended(index, term, sum uint64, kind uint8) {
+	if kind == uint8(raft.Part) {
+		w.met[MarkPart]++
+	}
+	if index <= uint64(len(w.checker.servers[w.id].memory)) {
+		w.met[MarkRewrite]++
+	}
 	w.trace.add(7, uint64(w.id), index, term, sum)
 	w.checker.appended(w.id, index, term, sum)
 }
@@ -477,9 +493,11 @@ func (w *witness) Configured(index uint64, c *wire.Configuration) {
 	if index > 0 {
 		leading, commit = w.node.Leading(), w.node.Core().Commit()
 	}
+	before := w.checker.inForce(w.id)
 	k := w.checker.configured(w.id, index, c, leading, commit)
 	w.tell("server %d: in force is %v", w.id, k)
 	if leading {
+		w.met.configuration(w.id, before, k)
 		w.faults.killIn(k, (*server)(w))
 	}
 }
@@ -487,6 +505,7 @@ func (w *witness) Configured(index uint64, c *wire.Configuration) {
 func (w *witness) Truncated(from uint64) {
 	w.tell("server %d cuts its log from %d", w.id, from)
 	w.trace.add(8, uint64(w.id), from)
+	w.met[MarkTruncate]++
 	w.checker.truncated(w.id, from, w.node.Leading())
 }
 
@@ -520,6 +539,13 @@ func (w *witness) Sent(m *raft.Message) {
 	}
 	if m.Kind == raft.Vote && m.Pre && !w.drained {
 		w.violate("R4", "server %d stands for election before it has heard what lies in its socket", w.id)
+	}
+	w.met.message(m, w.sent)
+	if m.Kind == raft.VoteReply && m.Pre && m.Granted && w.node.Core().Leader() == 0 && w.hinted[m.To] {
+		w.met[MarkHintGrant]++
+	}
+	if m.Kind == raft.Vote && m.Pre {
+		w.hinted[w.id] = m.Probe != 0
 	}
 	w.checker.sent(w.id, w.node.Core().Term(), m)
 }

@@ -16,6 +16,7 @@ type Result struct {
 	Events     uint64
 	Operations int
 	Faults     int
+	Met        Met
 	Hits       [Classes]int // how often each class really did something
 	Failure    string       // empty: passed
 	Knobs      string
@@ -60,6 +61,9 @@ type simulation struct {
 	values  int
 
 	hits      [Classes]int
+	met       Met
+	sent      map[sentTo]uint64
+	hinted    map[uint16]bool // whose last pre-vote said that its leader is gone
 	leaders   int
 	reads     int
 	overflows int
@@ -77,7 +81,7 @@ func RunTold(seed uint64, w io.Writer) Result {
 	s := &simulation{seed: seed, knobs: draw(stream(seed, "knobs", 0)), out: w}
 	s.play()
 	return Result{Seed: seed, Hash: s.trace.hash, Events: s.trace.events, Operations: len(s.history), Faults: s.faults.begun,
-		Hits: s.hits, Failure: s.failure, Knobs: s.knobs.String(), Elections: s.leaders, Broken: s.ending.broken}
+		Met: s.met, Hits: s.hits, Failure: s.failure, Knobs: s.knobs.String(), Elections: s.leaders, Broken: s.ending.broken}
 }
 
 // play runs events until the ending has judged, a rule is broken, or a part
@@ -125,6 +129,7 @@ func (s *simulation) build() {
 	k := &s.knobs
 	machines := k.Servers + k.Spares
 	s.firstClient = machines
+	s.sent, s.hinted = map[sentTo]uint64{}, map[uint16]bool{}
 	s.asked, s.guess, s.changes = map[clientSeq]*operation{}, map[int]string{}, make([]change, k.Keys)
 	s.checker = newLedger(machines, s.violate)
 	s.checker.changed = s.changed

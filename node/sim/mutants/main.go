@@ -195,7 +195,7 @@ func searched(program string, first, seeds int) string {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return "a seed that does not end"
 	}
-	if strings.Contains(out, "fault class") {
+	if strings.Contains(out, "fault class") || strings.Contains(out, "was never met") {
 		return ""
 	}
 	return "the simulator, which dies: " + lastLine(out)

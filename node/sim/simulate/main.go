@@ -48,6 +48,7 @@ type total struct {
 	faults         int
 	elections      int
 	hits           [sim.Classes]int
+	met            sim.Met
 }
 
 // run plays the seeds on all processors and takes the results in their order,
@@ -87,6 +88,9 @@ func (t *total) add(r sim.Result, verbose bool) {
 	for c, n := range r.Hits {
 		t.hits[c] += n
 	}
+	for m, n := range r.Met {
+		t.met[m] += n
+	}
 	if verbose {
 		fmt.Printf("seed %d hash %016x events %d ops %d faults %d\n", r.Seed, r.Hash, r.Events, r.Operations, r.Faults)
 	}
@@ -118,9 +122,26 @@ func (t *total) report(seeds uint64, verbose bool, took time.Duration) {
 				t.failed++
 			}
 		}
+		for m := range sim.Marks {
+			if t.met[m] == 0 {
+				fmt.Printf("state %v was never met in %d seeds: this run proves nothing about it\n", m, seeds)
+				t.failed++
+			}
+		}
 	}
 	if seeds > 1 || verbose {
 		fmt.Printf("%d events, %d operations, %d faults, %d elections in %.1f s; hits: %s\n", t.events, t.operations, t.faults, t.elections, took.Seconds(), hits(t.hits))
 	}
+	if seeds > 1 || verbose {
+		fmt.Printf("met: %s\n", states(&t.met))
+	}
 	fmt.Printf("%d passed, %d failed\n", t.passed, t.failed)
+}
+
+func states(met *sim.Met) string {
+	var b strings.Builder
+	for m := range sim.Marks {
+		fmt.Fprintf(&b, "%v %d, ", m, met[m])
+	}
+	return strings.TrimSuffix(b.String(), ", ")
 }
