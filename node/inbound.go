@@ -20,6 +20,10 @@ func (n *Node) Deliver(now int64, from netip.AddrPort, datagram []byte) {
 	if n.err != nil {
 		return
 	}
+	if n.chaos.cut && !n.endCut(now) {
+		n.deliverCut(now, from, datagram)
+		return
+	}
 	h, frames, err := wire.Open(datagram)
 	if err != nil {
 		n.Counters.DroppedMalformed++
@@ -86,6 +90,8 @@ func (n *Node) frame(now int64, h *wire.Header, from netip.AddrPort, kind wire.K
 		n.request(now, h, from, p)
 	case wire.KindStatus:
 		n.status(h, from, p)
+	case wire.KindChaos:
+		n.chaosFrame(now, h, from, p)
 	case wire.KindFragment:
 		n.fragment(now, h, from, p)
 	case wire.KindFragmentStatus:
@@ -245,4 +251,8 @@ func (n *Node) operation(c *client, op *kv.Command, encoded []byte) {
 
 // Refused takes the kernel's word that nothing listens at an address. It is a
 // hint and changes no state: anybody can forge it.
-func (n *Node) Refused(_ int64, _ netip.AddrPort) { n.Counters.Refused++ }
+func (n *Node) Refused(_ int64, _ netip.AddrPort) {
+	if !n.chaos.cut {
+		n.Counters.Refused++
+	}
+}

@@ -39,6 +39,7 @@ type answer struct {
 	seqs   []uint64
 	hello  wire.HelloReply
 	status wire.StatusReply
+	chaos  wire.ChaosReply
 }
 
 const labClient = 9999
@@ -253,6 +254,8 @@ func (l *lab) hear(f flight) {
 			err = a.hello.Decode(p)
 		case wire.KindStatusReply:
 			err = a.status.Decode(p)
+		case wire.KindChaosReply:
+			err = a.chaos.Decode(p)
 		}
 		if err != nil {
 			l.t.Fatal(err)

@@ -44,8 +44,9 @@ type Options struct {
 	SegmentBytes int64                                     // of new log segments; 0 is the log's default
 	Timeout      int64                                     // T in ns; 0 is DefaultTimeout
 	Heartbeat    int64                                     // ns; 0 is DefaultHeartbeat
-	Resend       int64                                     // ns; 0 is DefaultResend
+	Resend       int64                                     // ns; 0 is DefaultResend, less with a short Timeout
 	Datagram     int                                       // largest datagram to any address; 0: by the address (loopback or not)
+	Chaos        bool                                      // do harm to this node when a client on loopback asks for it
 	Logger       *slog.Logger
 	Observe      Observer // the simulator's invariants; nil in production
 }
@@ -69,6 +70,7 @@ type Node struct {
 	configurations configurations
 	ledTerm        uint64   // the term this server leads, 0 when it does not
 	toldLeader     uint16   // the leader that the last log line named
+	standing       bool     // a log line said that this server stands, and nothing has come of it yet
 	foreign        []uint16 // servers of another cluster at our servers' addresses, told once
 
 	// Inbound, reused from datagram to datagram.
@@ -89,6 +91,7 @@ type Node struct {
 
 	out     outbound
 	clients clients
+	chaos   chaos
 
 	Counters Counters
 }
@@ -136,7 +139,7 @@ func (o Options) withDefaults() Options {
 		o.Heartbeat = DefaultHeartbeat
 	}
 	if o.Resend == 0 {
-		o.Resend = DefaultResend
+		o.Resend = min(DefaultResend, o.Timeout/2)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -184,6 +184,10 @@ func (n *Node) Out() []wire.Packet {
 	}
 	o.packets = append(o.packets[:0], o.raw...)
 	o.raw = o.raw[:0]
+	if n.chaos.cut {
+		o.recycle() // what was to be said is lost
+		return o.packets
+	}
 	for _, d := range o.open {
 		d.packer.Header.Packet = o.header.Packet
 		o.packets = d.packer.Flush(d.to, o.packets)

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -25,6 +26,7 @@ type Config struct {
 	SegmentBytes int64
 	Timeout      time.Duration // T
 	Heartbeat    time.Duration
+	Chaos        bool // crash, stand still or be cut off when a client on loopback asks for it
 	Logger       *slog.Logger
 	Ready        func(n *Node, listen netip.AddrPort) // called once, when the sockets are open
 }
@@ -80,7 +82,7 @@ func (s *shell) open() error {
 	}
 	n, err := Open(Options{
 		FS: vfs.OS, Dir: c.Data, Resolve: resolve, Random: random, SegmentBytes: c.SegmentBytes,
-		Timeout: int64(c.Timeout), Heartbeat: int64(c.Heartbeat), Logger: c.Logger,
+		Timeout: int64(c.Timeout), Heartbeat: int64(c.Heartbeat), Chaos: c.Chaos, Logger: c.Logger,
 	}, s.now())
 	if err != nil {
 		return err
@@ -135,6 +137,7 @@ func (s *shell) loop(ctx context.Context) error {
 		if s.persist() {
 			drained = false // a sync blocked: hear what arrived meanwhile before any deadline
 		}
+		s.harm(ctx)
 		s.askSpare()
 		if n.Err() != nil {
 			return n.Err()
@@ -144,6 +147,25 @@ func (s *shell) loop(ctx context.Context) error {
 		}
 	}
 }
+
+// harm does what only the process can do to itself of what a chaos request
+// asked. The answer has left.
+func (s *shell) harm(ctx context.Context) {
+	if s.node.chaos.crash {
+		os.Exit(crashCode)
+	}
+	if d := s.node.chaos.pauseTaken(); d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// crashCode is what a shell tells of a process that SIGKILL ended.
+const crashCode = 137
 
 // collect takes what the writer and the filler finished.
 func (s *shell) collect(now int64) {
