@@ -62,7 +62,7 @@ func rootCommand(s *streams) *cobra.Command {
 		add(root, "client", storeCommand(s, &storeWords[i]))
 	}
 	add(root, "client", statusCommand(s), memberCommand(s), replCommand(s))
-	add(root, "tool", demoCommand(s), walCommand(s), benchCommand(s), versionCommand(s), exitCodesCommand(s))
+	add(root, "tool", demoCommand(s), walCommand(s), benchCommand(s), versionCommand(s), exitCodesCommand(s), chaosCommand(s))
 	root.AddCommand(laterCommands()...)
 	return root
 }
