@@ -60,7 +60,7 @@ func (n *Node) harm(now int64, f *wire.Chaos) {
 		n.logger.Warn("crashing, as asked")
 		n.chaos.crash = true
 	case wire.ChaosPause:
-		n.logger.Warn("standing still, as asked", "for", time.Duration(f.Duration))
+		n.logger.Warn("standing still, as asked", "for", time.Duration(f.Duration).String())
 		n.chaos.pause = f.Duration
 	case wire.ChaosCut:
 		if f.Duration == 0 {
@@ -68,7 +68,7 @@ func (n *Node) harm(now int64, f *wire.Chaos) {
 			n.endCut(now)
 			return
 		}
-		n.logger.Warn("cut off, as asked", "for", time.Duration(f.Duration))
+		n.logger.Warn("cut off, as asked", "for", time.Duration(f.Duration).String())
 		n.chaos.cut, n.chaos.cutUntil = true, now+min(f.Duration, longestHarm)
 	}
 }
