@@ -200,6 +200,12 @@ func (p *probe) check(ctx context.Context, first int, row *ElectionRow) error {
 	if strange > 0 {
 		return fmt.Errorf("reading back: %d keys or values that nobody wrote", strange)
 	}
+	p.tally(there, first, row)
+	return nil
+}
+
+// tally compares what was acknowledged with what is there.
+func (p *probe) tally(there []bool, first int, row *ElectionRow) {
 	for i := first; i < len(there); i++ {
 		switch o := p.puts[i].outcome; {
 		case o == client.Applied:
@@ -216,5 +222,4 @@ func (p *probe) check(ctx context.Context, first int, row *ElectionRow) error {
 			}
 		}
 	}
-	return nil
 }
