@@ -16,7 +16,7 @@ type Observer interface {
 	Committed(index, term, sum uint64)                     // about to be applied
 	Sent(m *raft.Message)                                  // a Raft message leaves
 	Applied(index uint64, client, seq uint64, r kv.Result) // a command's result, a repeat's too
-	Read(index uint64)                                     // a read was served at this applied index
+	Read(index, client, seq uint64)                        // a read was served at this applied index
 }
 
 // Counters count what was dropped and why. They only rise.

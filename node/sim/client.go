@@ -109,7 +109,7 @@ func keyName(k int) string { return fmt.Sprintf("key-%d", k) }
 // ask submits o with the given time to answer, in nanoseconds.
 func (a *actor) ask(o *operation, timeout int64, then func(*operation)) {
 	o.Who, o.Call = a.who, a.stamp()
-	o.Floor = a.changes[o.Key].index
+	o.Floor, o.Head = a.changes[o.Key].index, a.checker.head()
 	a.history = append(a.history, o)
 	command := kv.Command{Key: []byte(keyName(o.Key)), Value: []byte(o.Value), Old: []byte(o.Old)}
 	switch o.Verb {
@@ -172,18 +172,15 @@ func (a *actor) pump() {
 	}
 }
 
-// identify notes under which session and number the ledger will know each
-// write. They are fixed when it is first sent, and change only when no copy
+// identify notes under which session and number the servers will know each
+// operation. They are fixed when it is first sent, and change only when no copy
 // under the old ones can be applied any more.
 func (a *actor) identify() {
 	for i := range a.flying {
 		f := &a.flying[i]
-		if f.op.Verb == get {
-			continue
-		}
 		if id, seq := a.core.Identity(f.handle); seq != 0 && (id != f.op.Client || seq != f.op.Seq) {
 			f.op.Client, f.op.Seq = id, seq
-			a.writes[clientSeq{id, seq}] = f.op
+			a.asked[clientSeq{id, seq}] = f.op
 		}
 	}
 }

@@ -57,7 +57,7 @@ func (e *ending) heal() {
 	for _, s := range e.servers {
 		s.hangUntil, s.failSyncs = 0, 0
 		s.disk.Fail(nil)
-		if int(s.id) <= len(e.firstVoters) && !e.faults.wipes[s.id] {
+		if int(s.id) <= len(e.firstVoters) && !e.faults.spent[s.id] {
 			whole = append(whole, s)
 		}
 	}

@@ -1,6 +1,10 @@
 package sim
 
-import "math/rand/v2"
+import (
+	"math/rand/v2"
+
+	"balsa/wal"
+)
 
 // faults is the actor that breaks things: every so often it draws a class of
 // those the seed has, begins a fault of it and ends that fault later. A fault
@@ -10,7 +14,7 @@ type faults struct {
 	random  *rand.Rand
 	classes []Class
 	begun   int
-	wipes   map[uint16]bool // servers that were wiped: never more than a minority
+	spent   map[uint16]bool // servers that were wiped or rotted: never more than a minority
 	over    bool
 }
 
@@ -50,7 +54,11 @@ func (f *faults) strike(c Class) {
 	case Loss, Duplicate, Reorder, Delay, Corrupt, SmallLink:
 		f.spoil(c)
 	case Cut, CutOneWay:
-		f.cut(c)
+		if c == CutOneWay && chance(f.random, 0.3) {
+			f.mute()
+		} else {
+			f.cut(c)
+		}
 	case Pause:
 		if s.node != nil && !s.paused {
 			f.hits[Pause]++
@@ -76,6 +84,8 @@ func (f *faults) strike(c Class) {
 		for _, s := range f.servers {
 			f.down(s, PowerCutAll)
 		}
+	case Rot:
+		f.rot(s)
 	case Wipe:
 		f.wipe(s, Wipe)
 	case ClientGone:
@@ -100,26 +110,66 @@ func (f *faults) down(s *server, c Class) {
 	f.after(between(f.random, 5*millisecond, 4*second), s.start)
 }
 
-// wipe replaces a directory; only of a minority of the voters, ever, so that
-// what is committed lives.
-func (f *faults) wipe(s *server, c Class) {
+// spend says whether this server may lose what it had: only a minority of the
+// voters ever does, so that what is committed lives.
+func (f *faults) spend(s *server) bool {
 	voters := len(f.firstVoters)
-	voter := int(s.id) <= voters
-	if voter && !f.wipes[s.id] {
+	if int(s.id) <= voters && !f.spent[s.id] {
 		lost := 0
 		for id := range voters {
-			if f.wipes[uint16(id+1)] {
+			if f.spent[uint16(id+1)] {
 				lost++
 			}
 		}
 		if lost+1 > (voters-1)/2 {
-			return
+			return false
 		}
 	}
-	f.wipes[s.id] = true
+	f.spent[s.id] = true
+	return true
+}
+
+// wipe replaces a directory by a fresh one.
+func (f *faults) wipe(s *server, c Class) {
+	if !f.spend(s) {
+		return
+	}
 	f.hits[c]++
 	s.wipe()
 	f.after(between(f.random, 10*millisecond, 2*second), s.start)
+}
+
+// rot turns over a bit of an entry's record while its server is down.
+func (f *faults) rot(s *server) {
+	if s.node == nil || s.node.Blank() || !f.spend(s) {
+		return
+	}
+	s.stop()
+	f.after(between(f.random, 10*millisecond, 2*second), s.start)
+	if len(s.unsynced) > 0 {
+		return // what is not synced may be lost anyhow
+	}
+	type place struct {
+		name      string
+		at, bytes int64
+	}
+	var records []place
+	_, err := wal.Scan(s.disk, dataDir, func(r *wal.Record) error {
+		if r.Type == wal.TypeEntry && r.Verdict == wal.Clean {
+			records = append(records, place{dataDir + "/" + r.Segment, r.Offset, r.Size})
+		}
+		return nil
+	})
+	if err != nil {
+		f.violate("S14", "scan of %v: %v", s, err)
+	}
+	if len(records) == 0 {
+		return
+	}
+	r := records[f.random.IntN(len(records))]
+	s.disk.Flip(r.name, r.at+f.random.Int64N(r.bytes), uint(f.random.IntN(8)))
+	s.rotted, s.freshRot = true, true
+	f.hits[Rot]++
 }
 
 // wipeEarly wipes a server while the founding may be under way. One that no
@@ -226,4 +276,53 @@ func (f *faults) cut(c Class) {
 			l.cuts = max(0, l.cuts-1)
 		}
 	})
+}
+
+// mute makes a leader believe longest: what it hears comes later and later,
+// in steps that it does not notice, and then nothing that it says to servers
+// arrives, while clients reach everybody.
+func (f *faults) mute() {
+	leader := -1
+	for i, s := range f.servers {
+		if s.node != nil && s.node.Leading() {
+			leader = i
+		}
+	}
+	if leader < 0 {
+		return
+	}
+	pace := f.knobs.Timeout / 2
+	steps := between(f.random, 1, 7)
+	for n := range steps {
+		f.after(n*pace, func() {
+			for i := range f.servers {
+				if l := &f.net.links[i][leader]; !f.over {
+					l.DelayMin += f.knobs.Timeout / 3
+					l.DelayMax = max(l.DelayMax, l.DelayMin+f.knobs.DelayMax)
+				}
+			}
+		})
+	}
+	silent := between(f.random, 3*f.knobs.Timeout, 6*f.knobs.Timeout)
+	f.after(steps*pace, func() { f.silence(leader, 1) })
+	f.after(steps*pace+silent, func() {
+		f.silence(leader, -1)
+		for i := range f.servers {
+			if l := &f.net.links[i][leader]; !f.over {
+				l.DelayMin, l.DelayMax = f.knobs.DelayMin, f.knobs.DelayMax
+			}
+		}
+	})
+}
+
+// silence cuts, or no longer cuts, what a server says to servers.
+func (f *faults) silence(server, by int) {
+	if f.over {
+		return
+	}
+	for i := range f.servers {
+		l := &f.net.links[server][i]
+		l.cuts = max(0, l.cuts+by)
+		l.cutClass = CutOneWay
+	}
 }

@@ -47,6 +47,7 @@ type operation struct {
 	Got          string // get: the value
 	Index        uint64 // of the ledger, when told
 	Floor        uint64 // get: the key's newest change in the ledger when invoked
+	Head         uint64 // the ledger's end when invoked
 	Last         bool   // of the ending
 	Ledger       entered
 }

@@ -24,6 +24,7 @@ const (
 	Kill
 	PowerCut
 	PowerCutAll
+	Rot
 	Wipe
 	WipeBeforeFounding
 	ClientGone
@@ -31,7 +32,7 @@ const (
 )
 
 var classNames = [Classes]string{"loss", "duplicate", "reorder", "delay", "corrupt", "small-link", "cut", "cut-one-way", "pause", "hang",
-	"sync-error", "kill", "power-cut", "power-cut-all", "wipe", "wipe-before-founding", "client-gone"}
+	"sync-error", "kill", "power-cut", "power-cut-all", "rot", "wipe", "wipe-before-founding", "client-gone"}
 
 func (c Class) String() string { return classNames[c] }
 

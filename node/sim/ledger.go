@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 
 	"balsa/kv"
 	"balsa/node/raft"
@@ -54,8 +55,10 @@ type voterState struct {
 	hardVote uint16
 	term     uint64            // in memory; never falls in one process
 	votes    map[uint64]uint16 // term -> candidate granted
-	lost     []identity        // the disk of the listed life that was wiped
-	list     uint64            // hash of the founding list it offered
+	damaged  []uint64          // entries on its disk that rot has hurt; few
+	voteless bool
+	lost     []identity // the disk of the listed life that was wiped
+	list     uint64     // hash of the founding list it offered
 
 	committed uint64 // in this process, by the node's word
 	leading   uint64 // the term it leads in this process, 0 none
@@ -145,6 +148,9 @@ func (l *ledger) leader(id uint16, term uint64, configuration *raft.Configuratio
 	}
 	l.leaders[term] = leadership{id, s.life}
 	s.leading = term
+	if s.voteless || len(s.damaged) > 0 {
+		l.violate("R13", "server %d leads term %d with a damaged log (%d), voteless %v", id, term, s.damaged, s.voteless)
+	}
 	l.name(configuration)
 	head := l.head()
 	for head > 0 && l.entries[head-1].in >= term {
@@ -219,6 +225,7 @@ func (l *ledger) truncated(id uint16, from uint64, leading bool) {
 	if got, ok := at(s.memory, from); ok && from > 0 && from <= l.head() && got == l.entries[from-1].identity {
 		l.violate("S3", "server %d cuts entry %d of term %d, which is committed", id, from, got.term)
 	}
+	s.leading = 0 // its log is no longer that of the term it led
 	op := logOp{from: from}
 	s.memory = op.onto(s.memory)
 	s.ops = append(s.ops, op)
@@ -236,6 +243,7 @@ func (l *ledger) synced(id uint16, ops []logOp) {
 	s := &l.servers[id]
 	for _, op := range ops {
 		s.disk = op.onto(s.disk)
+		s.damaged = slices.DeleteFunc(s.damaged, func(index uint64) bool { return index == op.index || op.from != 0 && index >= op.from })
 	}
 }
 
@@ -319,6 +327,9 @@ func (l *ledger) grants(s *voterState, id uint16, m *raft.Message) {
 }
 
 func (l *ledger) vote(s *voterState, id uint16, term uint64, candidate uint16) {
+	if s.voteless {
+		l.violate("R6", "server %d may have forgotten its votes, and votes in term %d", id, term)
+	}
 	if before, ok := s.votes[term]; ok && before != candidate {
 		l.violate("S7", "server %d votes for %d and for %d in term %d", id, before, candidate, term)
 	}
@@ -327,6 +338,9 @@ func (l *ledger) vote(s *voterState, id uint16, term uint64, candidate uint16) {
 
 // acks: S9, an ack names only bytes synced there and equal to the leader's.
 func (l *ledger) acks(s *voterState, id uint16, m *raft.Message) {
+	if s.voteless || len(s.damaged) > 0 && m.Match >= s.damaged[0] {
+		l.violate("R13", "server %d acknowledges %d; damaged are %d, voteless %v", id, m.Match, s.damaged, s.voteless)
+	}
 	own, ok := at(s.disk, m.Match)
 	if !ok {
 		l.violate("S9", "server %d acknowledges %d; its disk ends at %d", id, m.Match, len(s.disk))
@@ -370,7 +384,7 @@ func (l *ledger) commits(id uint16, index uint64, entry identity) {
 		if holder.incarnation != l.named[v] {
 			disk = holder.lost
 		}
-		if got, ok := at(disk, index); ok && got == entry {
+		if got, ok := at(disk, index); ok && got == entry && !slices.Contains(holder.damaged, index) {
 			holders++
 		}
 	}
@@ -411,35 +425,63 @@ func (l *ledger) started(id uint16, incarnation uint64) {
 	s.committed, s.leading, s.ops, s.term = 0, 0, nil, s.hardTerm
 }
 
-// recovered: S14, recovery returns every synced entry and, of what was written
-// and never synced, a prefix; after kill -9 all of it, as the page cache lived.
-func (l *ledger) recovered(id uint16, got []identity, term uint64, vote uint16, unsynced []logOp, whole bool) {
-	s := &l.servers[id]
-	if term < s.hardTerm || term == s.hardTerm && s.hardVote != 0 && vote != s.hardVote {
-		l.violate("S14", "server %d recovers term %d with vote %d, durable was term %d with vote %d", id, term, vote, s.hardTerm, s.hardVote)
-	}
-	s.hardTerm, s.hardVote, s.term = term, vote, term
-	want := append([]identity(nil), s.disk...)
-	fits := sameLog(want, got) && (!whole || len(unsynced) == 0)
-	for i, op := range unsynced {
-		want = op.onto(want)
-		if !fits && (!whole || i == len(unsynced)-1) {
-			fits = sameLog(want, got)
-		}
-	}
-	if !fits {
-		l.violate("S14", "server %d recovers %s; synced were %s and %d changes of the log written", id, brief(got), brief(s.disk), len(unsynced))
-	}
-	s.disk = append(s.disk[:0], got...)
-	s.memory = append([]identity(nil), got...)
+// recovered is what a log came to after a restart.
+type recovered struct {
+	log      []identity // a damaged one has a term and no sum
+	damaged  []uint64
+	term     uint64
+	vote     uint16
+	voteless bool
+
+	unsynced []logOp // written and never synced
+	whole    bool    // all of it must be there: the page cache lived
+	rot      bool    // a bit was turned over since the last start
 }
 
+const voteSpent = 0xFFFF // as the log says that the vote of a term is not known
+
+// recovered: S14, recovery returns every synced entry or says damaged, and, of
+// what was written and never synced, a prefix; after kill -9 all of it.
+func (l *ledger) recovered(id uint16, f *recovered) {
+	s := &l.servers[id]
+	if f.term < s.hardTerm || f.term == s.hardTerm && s.hardVote != 0 && f.vote != s.hardVote && !(f.vote == voteSpent && f.rot) {
+		l.violate("S14", "server %d recovers term %d with vote %d, durable was term %d with vote %d", id, f.term, f.vote, s.hardTerm, s.hardVote)
+	}
+	s.hardTerm, s.hardVote, s.term, s.voteless = f.term, f.vote, f.term, f.voteless
+	for _, index := range f.damaged {
+		if !f.rot && !slices.Contains(s.damaged, index) {
+			l.violate("S14", "server %d: entry %d is damaged, and nothing damaged it", id, index)
+		}
+	}
+	if f.rot && len(f.damaged) > 0 || !f.rot {
+		s.damaged = append(s.damaged[:0], f.damaged...)
+	}
+	want := append([]identity(nil), s.disk...)
+	fits := sameLog(want, f.log) && (!f.whole || len(f.unsynced) == 0)
+	for i, op := range f.unsynced {
+		if fits {
+			break
+		}
+		want = op.onto(want)
+		fits = (!f.whole || i == len(f.unsynced)-1) && sameLog(want, f.log)
+	}
+	if !fits && !f.voteless {
+		l.violate("S14", "server %d recovers %s; synced were %s and %d changes of the log written", id, brief(f.log), brief(s.disk), len(f.unsynced))
+	}
+	if !fits { // entries whose identity is lost: it says so, and never counts again
+		want = f.log
+	}
+	s.disk = append([]identity(nil), want...)
+	s.memory = append([]identity(nil), want...)
+}
+
+// sameLog says whether b is a; a damaged entry of b has no sum.
 func sameLog(a, b []identity) bool {
 	if len(a) != len(b) {
 		return false
 	}
 	for i := len(a) - 1; i >= 0; i-- {
-		if a[i] != b[i] {
+		if a[i] != b[i] && (a[i].term != b[i].term || b[i].sum != 0) {
 			return false
 		}
 	}

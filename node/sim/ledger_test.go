@@ -65,6 +65,14 @@ func TestLedgerSeesEachBrokenRule(t *testing.T) {
 			r.sync(3)
 			r.send(3, raft.Message{Kind: raft.Ack, Term: 1, To: 1, Match: 3})
 		}},
+		{"", "a late ack to a leader that follows another by now", func(r *rig) {
+			r.append(1, 3, 1, 13)
+			r.append(2, 3, 1, 13)
+			r.sync(2)
+			r.l.truncated(1, 3, false)
+			r.append(1, 3, 2, 23)
+			r.send(2, raft.Message{Kind: raft.Ack, Term: 1, To: 1, Match: 3})
+		}},
 		{"S10", "a second founding", func(r *rig) {
 			c := raft.Configuration{Members: []raft.Member{{ID: 1, Incarnation: 55, Voter: true}}}
 			r.hard(2, 2, 2)
@@ -74,12 +82,27 @@ func TestLedgerSeesEachBrokenRule(t *testing.T) {
 			r.l.applies(1, 1, 7, 1, &kv.Result{Status: kv.OK, Index: 1})
 			r.l.applies(1, 2, 7, 1, &kv.Result{Status: kv.OK, Index: 2})
 		}},
-		{"S14", "a synced entry is gone", func(r *rig) { r.l.recovered(2, []identity{{1, 11}}, 1, 0, nil, false) }},
+		{"S14", "a synced entry is gone", func(r *rig) { r.l.recovered(2, &recovered{log: []identity{{1, 11}}, term: 1, vote: 1}) }},
 		{"S14", "after kill -9 something written is gone", func(r *rig) {
 			r.append(2, 3, 1, 13)
-			r.l.recovered(2, []identity{{1, 11}, {1, 12}}, 1, 0, r.l.takeOps(2), true)
+			r.l.recovered(2, &recovered{log: []identity{{1, 11}, {1, 12}}, term: 1, vote: 1, unsynced: r.l.takeOps(2), whole: true})
 		}},
-		{"S14", "a durable vote is gone", func(r *rig) { r.hard(2, 2, 3); r.l.recovered(2, []identity{{1, 11}, {1, 12}}, 2, 0, nil, false) }},
+		{"S14", "a durable vote is gone", func(r *rig) {
+			r.hard(2, 2, 3)
+			r.l.recovered(2, &recovered{log: []identity{{1, 11}, {1, 12}}, term: 2})
+		}},
+		{"S14", "damage that nothing did", func(r *rig) {
+			r.l.recovered(2, &recovered{log: []identity{{1, 0}, {1, 12}}, damaged: []uint64{1}, term: 1, vote: 1})
+		}},
+		{"R13", "an ack past damage", func(r *rig) {
+			r.l.recovered(3, &recovered{log: []identity{{1, 0}, {1, 12}}, damaged: []uint64{1}, term: 1, vote: 1, rot: true})
+			r.send(3, raft.Message{Kind: raft.Ack, Term: 1, To: 1, Match: 1})
+		}},
+		{"R6", "a voteless server votes", func(r *rig) {
+			r.l.recovered(3, &recovered{log: []identity{{1, 11}, {1, 12}}, voteless: true, term: 1, vote: 1, rot: true})
+			r.hard(3, 2, 3)
+			r.send(3, raft.Message{Kind: raft.Vote, Term: 2, To: 1, LastIndex: 2, LastTerm: 1})
+		}},
 		{"R7", "two founding lists", func(r *rig) { r.l.offered(1, 1); r.l.offered(1, 2) }},
 	}
 	for _, c := range cases {

@@ -46,12 +46,13 @@ type server struct {
 	random *rand.Rand
 	disk   *vfs.Mem
 
-	node    *node.Node
-	process int  // numbers its processes; events of earlier ones are void
-	powered bool // the machine is on: it refuses when no process listens
-	paused  bool
-	blocked bool // inside a sync of its own loop
-	retired bool // broken for ever, by the ending
+	node     *node.Node
+	process  int  // numbers its processes; events of earlier ones are void
+	datagram int  // largest that it sends; 0: what loopback carries
+	powered  bool // the machine is on: it refuses when no process listens
+	paused   bool
+	blocked  bool // inside a sync of its own loop
+	retired  bool // broken for ever, by the ending
 
 	offset, drift int64 // of its clock; a new offset with every process
 	turnAt        int64
@@ -60,11 +61,14 @@ type server struct {
 	inboxSize     int
 	finished      []job
 	preparing     bool
-	hangUntil     int64 // syncs end no earlier
-	failSyncs     int   // so many of the next
-	logTime       int64 // of its store
+	hangUntil     int64  // syncs end no earlier
+	failSyncs     int    // so many of the next
+	logTime       int64  // of its store
+	commit        uint64 // of its core
 
 	unsynced []logOp // written and never synced, by a process that is gone
+	rotted   bool    // a bit of its log was turned over
+	freshRot bool    // and it has not been started since
 	whole    bool    // nothing but kills since: the page cache has all of it
 }
 
@@ -102,11 +106,11 @@ func (s *server) start() {
 	s.powered, s.paused, s.blocked, s.preparing, s.drained = true, false, false, false, false
 	s.offset = between(s.random, second, 1000*second)
 	s.drift = between(s.random, -s.knobs.Drift, s.knobs.Drift)
-	s.inbox, s.inboxSize, s.finished, s.turnAt, s.logTime = nil, 0, nil, never, 0
+	s.inbox, s.inboxSize, s.finished, s.turnAt, s.logTime, s.commit = nil, 0, nil, never, 0, 0
 	s.hookDisk()
 	n, err := node.Open(node.Options{
 		FS: s.disk, Dir: dataDir, Resolve: netip.ParseAddrPort, Random: s.random.Uint64,
-		Timeout: s.knobs.Timeout, Heartbeat: s.knobs.Heartbeat, Resend: s.knobs.Resend, Datagram: s.knobs.Datagram,
+		Timeout: s.knobs.Timeout, Heartbeat: s.knobs.Heartbeat, Resend: s.knobs.Resend, Datagram: s.datagram,
 		Observe: (*witness)(s), Logger: s.logger(),
 	}, s.clock())
 	s.trace.add(2, uint64(s.now), uint64(s.id))
@@ -141,28 +145,33 @@ func (s *server) logger() *slog.Logger {
 
 // checkRecovery compares what the log says it holds with what was synced.
 func (s *server) checkRecovery() {
+	var found recovered
+	if core := s.node.Core(); core != nil {
+		st := core.Status()
+		found.term, found.vote, found.voteless = st.Term, st.Vote, st.Voteless
+	}
 	l := s.node.Log()
-	var got []identity
 	var buf []byte
 	for index := uint64(1); index <= l.Last(); index++ {
 		e, grown, err := l.Read(index, buf)
 		buf = grown
-		if err != nil {
+		switch {
+		case errors.Is(err, wal.ErrDamaged):
+			term, _ := s.node.Core().TermAt(index)
+			found.log = append(found.log, identity{term: term})
+			found.damaged = append(found.damaged, index)
+		case err != nil:
 			s.violate("S14", "server %d: entry %d after recovery: %v", s.id, index, err)
-			return
-		}
-		got = append(got, identity{e.Term, e.Sum})
-	}
-	var term uint64
-	var vote uint16
-	if core := s.node.Core(); core != nil {
-		st := core.Status()
-		if term, vote = st.Term, st.Vote; st.Voteless || st.FirstDamaged != 0 {
-			s.violate("S14", "server %d: voteless %v, damaged from %d, without any rot", s.id, st.Voteless, st.FirstDamaged)
+		default:
+			found.log = append(found.log, identity{e.Term, e.Sum})
 		}
 	}
-	s.checker.recovered(s.id, got, term, vote, s.unsynced, s.whole)
-	s.unsynced, s.whole = nil, true
+	if !s.rotted && (found.voteless || len(found.damaged) > 0) {
+		s.violate("S14", "server %d: voteless %v, damaged are %d, without any rot", s.id, found.voteless, found.damaged)
+	}
+	found.unsynced, found.whole, found.rot = s.unsynced, s.whole, s.freshRot
+	s.checker.recovered(s.id, &found)
+	s.unsynced, s.whole, s.freshRot = nil, true, false
 }
 
 // stop ends the process as kill -9 does: memory is gone, what was written is
@@ -194,6 +203,7 @@ func (s *server) cutPower() {
 func (s *server) wipe() {
 	s.stop()
 	s.checker.wiped(s.id)
+	s.rotted, s.freshRot = false, false
 	s.make()
 }
 
@@ -275,6 +285,7 @@ func (s *server) turn() {
 	s.drained = count < turnBatch
 	s.node.Turn(now, s.drained)
 	s.flush()
+	s.checkCommit()
 	s.persist()
 	s.prepare()
 	if err := s.node.Err(); err != nil {
@@ -286,6 +297,20 @@ func (s *server) turn() {
 		return
 	}
 	s.wake(max(s.moment(s.node.Deadline()), s.now+turnNanos))
+}
+
+// checkCommit: thesis 3.6.2, only an entry of its own term lets a leader's
+// commit index move; that every seed had to wait for a second crash to see it
+// go wrong would hide it.
+func (s *server) checkCommit() {
+	core := s.node.Core()
+	if core == nil || core.Commit() == s.commit {
+		return
+	}
+	s.commit = core.Commit()
+	if got, ok := at(s.checker.servers[s.id].memory, s.commit); s.node.Leading() && (!ok || got.term != core.Term()) {
+		s.violate("S3", "server %d leads term %d and commits up to %d, an entry of term %d", s.id, core.Term(), s.commit, got.term)
+	}
 }
 
 func (s *server) collect(now int64) {
@@ -487,4 +512,15 @@ func (w *witness) Applied(index, client, seq uint64, r kv.Result) {
 	w.checker.applies(w.id, index, client, seq, &r)
 }
 
-func (w *witness) Read(uint64) { w.reads++ }
+// Read: S13, a read is served at least at the ledger's head of the moment when
+// it was asked.
+func (w *witness) Read(index, client, seq uint64) {
+	w.reads++
+	o := w.asked[clientSeq{client, seq}]
+	if o == nil {
+		w.violate("S13", "server %d serves a read of client %x seq %d that nobody asked", w.id, client, seq)
+	}
+	if index < o.Head {
+		w.violate("S13", "server %d serves at %d a read that was asked when the ledger ended at %d: %v", w.id, index, o.Head, o)
+	}
+}

@@ -50,9 +50,9 @@ type simulation struct {
 	checker     *ledger
 
 	history []*operation
-	writes  map[clientSeq]*operation
-	changes []change       // by key
-	guess   map[int]string // by key: what a client read last, for compare-and-swap
+	asked   map[clientSeq]*operation // as the servers know them
+	changes []change                 // by key
+	guess   map[int]string           // by key: what a client read last, for compare-and-swap
 	stamps  int64
 	values  int
 
@@ -122,7 +122,7 @@ func (s *simulation) build() {
 	k := &s.knobs
 	machines := k.Servers + k.Spares
 	s.firstClient = machines
-	s.writes, s.guess, s.changes = map[clientSeq]*operation{}, map[int]string{}, make([]change, k.Keys)
+	s.asked, s.guess, s.changes = map[clientSeq]*operation{}, map[int]string{}, make([]change, k.Keys)
 	s.checker = newLedger(machines, s.violate)
 	s.checker.changed = s.changed
 	s.net.simulation = s
@@ -136,6 +136,9 @@ func (s *simulation) build() {
 	}
 	for i := range machines {
 		v := &server{simulation: s, id: uint16(i + 1), addr: address(i, 0), random: stream(s.seed, "server", i)}
+		if chance(v.random, 0.5) { // an entry made by one server may be too large for another's datagrams
+			v.datagram = k.Datagram
+		}
 		s.servers = append(s.servers, v)
 		s.net.endpoints[i] = v
 		v.make()
@@ -148,7 +151,7 @@ func (s *simulation) build() {
 		a.reborn()
 		a.begin()
 	}
-	s.faults = faults{simulation: s, random: stream(s.seed, "faults", 0), wipes: map[uint16]bool{}}
+	s.faults = faults{simulation: s, random: stream(s.seed, "faults", 0), spent: map[uint16]bool{}}
 	s.faults.begin()
 	s.ending.simulation = s
 	s.at(k.Length, s.ending.begin)
@@ -156,7 +159,7 @@ func (s *simulation) build() {
 
 // changed notes that a write has reached the ledger.
 func (s *simulation) changed(client, seq uint64, r *kv.Result) {
-	o := s.writes[clientSeq{client, seq}]
+	o := s.asked[clientSeq{client, seq}]
 	if o == nil {
 		s.violate("S11", "the ledger has a write of client %x seq %d that nobody sent", client, seq)
 	}

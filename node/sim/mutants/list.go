@@ -89,9 +89,6 @@ var surveyed = []mutant{
 	{34, "damage is taken for a torn tail", "tests", walTests, []edit{
 		{"wal/walk.go", "if !proven && (region == 0 || w.hasZeroSector(x, x+region)) {", "if !proven {"},
 	}},
-	{36, "records of another segment are taken for ours", "tests", walTests, []edit{
-		{"wal/record.go", "salt != 0 && s != salt ||", "salt != 0 && s == 0 ||"},
-	}},
 	{38, "the watermark is ahead of its sync", "S14, tests", walTests, []edit{
 		{"wal/batch.go", "\tl.pending = nil\n\tl.out = append(l.out, b)", "\tl.pending = nil\n\tif n := len(b.extents); n > 0 {\n\t\te := b.extents[n-1]\n\t\tl.durable.Store(place(e.seq, e.off+int64(e.to-e.from)) + sectorBytes)\n\t}\n\tl.out = append(l.out, b)"},
 	}},
@@ -99,7 +96,7 @@ var surveyed = []mutant{
 		{"wire/reassembler.go", "k := key{Sender{h.Src, h.Incarnation, h.Boot}, f.Message}", "k := key{Sender{h.Src, h.Incarnation, 0}, f.Message}"},
 	}},
 	{40, "overlapping fragments are accepted", "tests", wireTests, []edit{
-		{"wire/reassembler.go", "if !bytes.Equal(place, f.Body) {", "if copy(place, f.Body) < 0 {"},
+		{"wire/reassembler.go", "if !bytes.Equal(place, f.Body) {", "if !bytes.Equal(place, f.Body) && copy(place, f.Body) == 0 {"},
 	}},
 	{43, "a timeout is told as \"not applied\"", "E2", clientTests, []edit{
 		{"kv/client/outcome.go", "return k.used == 0 && !k.lost", "return !k.lost"},

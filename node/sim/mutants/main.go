@@ -35,8 +35,14 @@ func main() {
 	seeds := flag.Int("seeds", 500, "how many seeds may look for a mutant")
 	first := flag.Int("first", 1, "the first of them")
 	simulate := flag.Bool("sim", false, "with -only: run all seeds on the mutant and show them, as make sim does")
+	alone := flag.Bool("alone", false, "let only the seeds look, not the tests")
 	check := flag.Bool("check", false, "only check that each mutant fits the code")
 	flag.Parse()
+	if *alone {
+		for i := range mutants {
+			mutants[i].tests = nil
+		}
+	}
 	err := run(*only, *seeds, *first, *simulate, *check)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
