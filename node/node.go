@@ -92,6 +92,7 @@ type Node struct {
 	out     outbound
 	clients clients
 	chaos   chaos
+	askers  askers
 
 	Counters Counters
 }

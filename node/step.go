@@ -102,6 +102,7 @@ func (n *Node) roleChanged(now int64, e *raft.Effects) {
 		n.ledTerm = e.Term
 		n.stampAt = now
 		n.logger.Info("leading", "term", e.Term, "last_index", n.tail.last)
+		n.announce(now)
 		if n.o.Observe != nil {
 			n.o.Observe.Leader(e.Term)
 		}
