@@ -27,7 +27,7 @@ type ElectionSettings struct {
 	Cases           []string `json:"cases"`
 	Trials          int      `json:"trials"`
 	Servers         int      `json:"servers"`
-	ElectionTimeout float64  `json:"election_timeout_ms"`
+	ElectionTimeout float64  `json:"election_timeout_ms"` // given to the servers; 0: their own choice
 	Heartbeat       float64  `json:"heartbeat_ms"`
 	Seed            uint64   `json:"seed"`
 	Probe           string   `json:"probe"`
@@ -173,9 +173,17 @@ func (r *ElectionReport) WriteText(out io.Writer) error {
 	if err := r.Floor.writeText(out, r.Machine.FileSystem, r.Settings.Servers); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(out, "\nelection timeout %g ms, heartbeat %g ms; times from the fault, in ms; probe: %s\n",
-		r.Settings.ElectionTimeout, r.Settings.Heartbeat, r.Settings.Probe)
+	_, err := fmt.Fprintf(out, "\nelection timeout %s, heartbeat %s; times from the fault, in ms; probe: %s\n",
+		given(r.Settings.ElectionTimeout), given(r.Settings.Heartbeat), r.Settings.Probe)
 	return err
+}
+
+// given is a time that the servers were given, in ms, for people.
+func given(ms float64) string {
+	if ms == 0 {
+		return "by default"
+	}
+	return fmt.Sprintf("%g ms", ms)
 }
 
 // WriteHTML writes report.html: one file, no script, nothing fetched, readable without colours.
@@ -237,8 +245,8 @@ func (r ElectionRow) Measures() (lines []struct {
 
 var electionPage = template.Must(template.New("election").Funcs(template.FuncMap{
 	"ms": func(x float64) string { return fmt.Sprintf("%.1f", x) },
-	"us": duration,
-	"n":  func(x float64) string { return fmt.Sprintf("%.0f", x) },
+	"us": duration, "given": given,
+	"n": func(x float64) string { return fmt.Sprintf("%.0f", x) },
 }).Parse(`<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>balsa bench election</title>
@@ -249,7 +257,7 @@ th:first-child,td:first-child{text-align:left}svg{width:100%}text{font-size:12px
 circle{fill:#0072b2;fill-opacity:.4}dt{font-weight:600}
 </style>
 <h1>balsa bench election</h1>
-<p>{{.Settings.Servers}} servers, election timeout {{.Settings.ElectionTimeout}} ms, heartbeat {{.Settings.Heartbeat}} ms, {{.Settings.Started}}, version {{.Settings.Version}}.
+<p>{{.Settings.Servers}} servers, election timeout {{given .Settings.ElectionTimeout}}, heartbeat {{given .Settings.Heartbeat}}, {{.Settings.Started}}, version {{.Settings.Version}}.
 Times in milliseconds, from the fault. Probe: {{.Settings.Probe}}.</p>
 <table><thead><tr><th>case<th>trials<th><th>min<th>p50<th>p90<th>p99<th>max<th>mean</thead>
 {{range $row := .Rows}}{{range .Measures}}<tr><td>{{$row.Case}}<td>{{$row.Trials}}<td>{{.Name}}{{with .Spread}}<td>{{ms .Min}}<td>{{ms .P50}}<td>{{ms .P90}}<td>{{ms .P99}}<td>{{ms .Max}}<td>{{ms .Mean}}{{end}}

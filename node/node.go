@@ -140,7 +140,10 @@ func (o Options) withDefaults() Options {
 		o.Heartbeat = DefaultHeartbeat
 	}
 	if o.Resend == 0 {
-		o.Resend = min(DefaultResend, o.Timeout/2)
+		o.Resend = DefaultResend
+		if o.Timeout != 0 {
+			o.Resend = min(o.Resend, o.Timeout/2)
+		}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

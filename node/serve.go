@@ -148,25 +148,6 @@ func (s *shell) loop(ctx context.Context) error {
 	}
 }
 
-// harm does what only the process can do to itself of what a chaos request
-// asked. The answer has left.
-func (s *shell) harm(ctx context.Context) {
-	if s.node.chaos.crash {
-		os.Exit(crashCode)
-	}
-	if d := s.node.chaos.pauseTaken(); d > 0 {
-		timer := time.NewTimer(d)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-		}
-	}
-}
-
-// crashCode is what a shell tells of a process that SIGKILL ended.
-const crashCode = 137
-
 // collect takes what the writer and the filler finished.
 func (s *shell) collect(now int64) {
 	select {
@@ -238,6 +219,25 @@ func (s *shell) fill() {
 		s.filled <- s.node.Log().Prepare()
 	}
 }
+
+// harm does what only the process can do to itself of what a chaos request
+// asked. The answer has left.
+func (s *shell) harm(ctx context.Context) {
+	if s.node.chaos.crash {
+		os.Exit(crashCode)
+	}
+	if d := s.node.chaos.pauseTaken(); d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// crashCode is what a shell tells of a process that SIGKILL ended.
+const crashCode = 137
 
 // resolve turns HOST:PORT, a name or a number, into an address to send to.
 func resolve(addr string) (netip.AddrPort, error) {

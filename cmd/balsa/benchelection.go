@@ -14,7 +14,6 @@ import (
 	"balsa/bench"
 	"balsa/cmd/balsa/local"
 	"balsa/kv/client"
-	"balsa/node"
 	"balsa/wire"
 )
 
@@ -64,8 +63,8 @@ At the end it reads back every acknowledged write.
 	f.IntVar(&c.Trials, "trials", 20, "of each case")
 	f.IntVar(&nodes, "local", 3, "so many servers, started here")
 	f.StringVar(&dir, "dir", "", "where their data lives (default: a temporary directory)")
-	f.DurationVar(&c.ElectionTimeout, "election-timeout", node.DefaultTimeout, "of the servers")
-	f.DurationVar(&c.Heartbeat, "heartbeat", node.DefaultHeartbeat, "of the servers")
+	f.DurationVar(&c.ElectionTimeout, "election-timeout", 0, "of the servers (default: their own choice)")
+	f.DurationVar(&c.Heartbeat, "heartbeat", 0, "of the servers (default: their own choice)")
 	f.Uint64Var(&c.Seed, "seed", 1, "of the moments of the faults")
 	f.StringVar(&c.Out, "out", "", "a directory for report.json and report.html")
 	f.VarP(output, "output", "o", "form of the answers")
@@ -94,8 +93,14 @@ func runElection(ctx context.Context, s *streams, c bench.ElectionConfig, nodes 
 		return exec.Command(binary, append([]string{"bench", "helper"}, args...)...)
 	}
 	c.Start = func(ctx context.Context) (bench.Victims, error) {
-		cluster, err := local.Run(ctx, local.Options{Binary: binary, Dir: dir, Nodes: nodes, Serve: []string{
-			"--chaos", "--log-format", "json", "--election-timeout", c.ElectionTimeout.String(), "--heartbeat", c.Heartbeat.String()}})
+		serve := []string{"--chaos", "--log-format", "json"}
+		if c.ElectionTimeout != 0 {
+			serve = append(serve, "--election-timeout", c.ElectionTimeout.String())
+		}
+		if c.Heartbeat != 0 {
+			serve = append(serve, "--heartbeat", c.Heartbeat.String())
+		}
+		cluster, err := local.Run(ctx, local.Options{Binary: binary, Dir: dir, Nodes: nodes, Serve: serve})
 		return victims{cluster}, err
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)

@@ -74,8 +74,8 @@ Every flag is also an environment variable (BALSA_SEGMENT_SIZE for --segment-siz
 	f.StringVar(&o.config, "config", "", "a TOML file with these flags as keys")
 	f.BoolVar(&o.insecure, "insecure", false, "serve other machines than this one without a secret")
 	f.BoolVar(&o.chaos, "chaos", false, "crash, stand still or be cut off when a client on loopback asks for it (for drills)")
-	f.DurationVar(&o.timeout, "election-timeout", node.DefaultTimeout, "silence after which a follower stands for leader")
-	f.DurationVar(&o.heartbeat, "heartbeat", node.DefaultHeartbeat, "what a leader is never silent for longer than")
+	f.DurationVar(&o.timeout, "election-timeout", 0, "silence after which a follower stands for leader, 10ms to 10s (default: the server's own choice)")
+	f.DurationVar(&o.heartbeat, "heartbeat", 0, "what a leader is never silent for longer than (default: the server's own choice)")
 	f.Var(&o.segment, "segment-size", "size of a log segment (default 64MiB)")
 	f.Var(o.profile, "profile", "what the machine is for")
 	f.Var(o.format, "log-format", "form of the log on standard error")
@@ -94,12 +94,20 @@ const (
 	heartbeatsPerTimeout   = 3 // at least: one lost datagram is no reason to stand
 )
 
+// checkTimes looks at those that were given; 0 is the server's own choice.
 func (o *serveFlags) checkTimes() error {
-	if o.timeout < leastElectionTimeout || o.timeout > largestElectionTimeout {
-		return usagef("--election-timeout is %v, want %v to %v", o.timeout, leastElectionTimeout, largestElectionTimeout)
+	timeout, heartbeat := o.timeout, o.heartbeat
+	if timeout == 0 {
+		timeout = node.DefaultTimeout
 	}
-	if most := o.timeout / heartbeatsPerTimeout; o.heartbeat < time.Millisecond || o.heartbeat > most {
-		return usagef("--heartbeat is %v, want 1ms to %v, a third of the election timeout", o.heartbeat, most)
+	if heartbeat == 0 {
+		heartbeat = node.DefaultHeartbeat
+	}
+	if timeout < leastElectionTimeout || timeout > largestElectionTimeout {
+		return usagef("--election-timeout is %v, want %v to %v", timeout, leastElectionTimeout, largestElectionTimeout)
+	}
+	if most := timeout / heartbeatsPerTimeout; heartbeat < time.Millisecond || heartbeat > most {
+		return usagef("--heartbeat is %v, want 1ms to %v, a third of the election timeout", heartbeat, most)
 	}
 	return nil
 }
