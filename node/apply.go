@@ -13,10 +13,10 @@ const (
 	applyBytes   = 4 << 20
 )
 
-// apply executes committed entries in order. Only the leader answers; every
-// server computes the same results.
+// apply executes committed entries in order. Every server computes the same
+// results; the leader answers, and one that just stopped leading still answers
+// for the entries that it proposed.
 func (n *Node) apply(now int64) {
-	leading := n.Leading()
 	bytes := 0
 	for count := 0; n.applied < n.commit && count < applyEntries && bytes < applyBytes; count++ {
 		e, err := n.entryAt(n.applied + 1)
@@ -35,7 +35,7 @@ func (n *Node) apply(now int64) {
 			if n.o.Observe != nil {
 				n.o.Observe.Applied(e.Index, r.Client, r.Seq, *r)
 			}
-			if leading {
+			if n.answers(e.Index) {
 				if c := n.clients.find(r.Client); c != nil {
 					n.reply(c, r)
 				}
@@ -44,6 +44,9 @@ func (n *Node) apply(now int64) {
 	}
 	n.tail.release(min(n.applied, n.persist.written))
 }
+
+// answers says whether the clients of an entry are ours to answer.
+func (n *Node) answers(index uint64) bool { return n.ledTerm != 0 || index <= n.ledLast }
 
 // entryAt is the entry at index with its body, from memory or from the log.
 // The body is valid until the tail changes; one from the log is its own.

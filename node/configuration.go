@@ -2,6 +2,8 @@ package node
 
 import (
 	"slices"
+	"strconv"
+	"strings"
 
 	"balsa/node/raft"
 	"balsa/wire"
@@ -11,11 +13,35 @@ import (
 // cluster, the core's has only what quorums need.
 
 func toRaft(c *wire.Configuration) raft.Configuration {
-	r := raft.Configuration{Old: c.Old, Leases: c.Leases, Operation: c.Operation}
-	for _, m := range c.Members {
-		r.Members = append(r.Members, raft.Member{ID: m.ID, Incarnation: m.Incarnation, Voter: m.Role == wire.MemberVoter})
+	return raft.Configuration{Members: toRaftMembers(c.Members), Old: c.Old, Target: toRaftMembers(c.Target), Leases: c.Leases, Operation: c.Operation}
+}
+
+func toRaftMembers(members []wire.Member) (r []raft.Member) {
+	for _, m := range members {
+		r = append(r, raft.Member{ID: m.ID, Incarnation: m.Incarnation, Voter: m.Role == wire.MemberVoter})
 	}
 	return r
+}
+
+// encodeConfiguration gives a configuration that the core made its addresses.
+func (n *Node) encodeConfiguration(r *raft.Configuration) []byte {
+	c := wire.Configuration{Cluster: n.founding.cluster, Leases: r.Leases, Operation: r.Operation, Old: r.Old}
+	c.Members, c.Target = n.toWireMembers(r.Members), n.toWireMembers(r.Target)
+	if err := c.Check(); err != nil {
+		panic("configuration: the core made one that does not encode: " + err.Error())
+	}
+	return wire.AppendConfiguration(nil, &c)
+}
+
+func (n *Node) toWireMembers(members []raft.Member) (w []wire.Member) {
+	for _, m := range members {
+		k := wire.Member{ID: m.ID, Incarnation: m.Incarnation, Role: wire.MemberLearner, Addr: string(n.out.addressOf(m.ID))}
+		if m.Voter {
+			k.Role = wire.MemberVoter
+		}
+		w = append(w, k)
+	}
+	return w
 }
 
 // configurations are the configurations of the log in order, the newest in
@@ -48,6 +74,7 @@ func (n *Node) configurationAppended(e *wire.Entry) {
 	}
 	n.configurations.add(e.Index, e.Body)
 	n.out.learn(&c)
+	n.logger.Info("configuration", "index", e.Index, "members", describe(&c))
 }
 
 // statusRole numbers the role as the status frame does.
@@ -61,4 +88,25 @@ func (n *Node) statusRole() uint8 {
 		return wire.RoleLeader
 	}
 	return wire.RoleFollower
+}
+
+// describe tells a configuration in a log line: 1,2,3 or 1,2,3->2,3,4 +4.
+func describe(c *wire.Configuration) string {
+	var voters, learners []string
+	for _, m := range c.Members {
+		if m.Role == wire.MemberVoter {
+			voters = append(voters, strconv.Itoa(int(m.ID)))
+		} else {
+			learners = append(learners, "+"+strconv.Itoa(int(m.ID)))
+		}
+	}
+	s := strings.Join(voters, ",")
+	if len(c.Old) > 0 {
+		var old []string
+		for _, id := range c.Old {
+			old = append(old, strconv.Itoa(int(id)))
+		}
+		s = strings.Join(old, ",") + "->" + s
+	}
+	return strings.TrimSpace(s + " " + strings.Join(learners, " "))
 }

@@ -191,6 +191,40 @@ func (n *Node) sendList(now int64, id uint16) {
 	}
 }
 
+// sendJoin gives a blank member the list, and the incarnation under which the
+// configuration names it: what it persists before its first ack (SAFETY 8).
+func (n *Node) sendJoin(now int64, h *wire.Header) {
+	if to := n.out.peerAt(now, h.Src); to.IsValid() {
+		j := wire.Join{AskBoot: n.boot, Term: n.core.Term(), Cluster: n.founding.cluster, Incarnation: h.Incarnation, List: n.identity.List}
+		j.Encode(n.out.must(to, h.Src, wire.KindJoin, j.Size()))
+	}
+}
+
+// join: a cluster that we are not a founder of takes us in. The founding list
+// is where its log begins; the entries after it name us.
+func (n *Node) join(h *wire.Header, p []byte) {
+	var f wire.Join
+	if f.Decode(p) != nil {
+		n.Counters.DroppedMalformed++
+		return
+	}
+	if n.core != nil || n.founding.persisting {
+		return
+	}
+	if f.Incarnation != n.identity.Incarnation {
+		n.Counters.DroppedIncarnation++
+		n.logger.Error("a cluster would take this server in under another incarnation", "told_by", h.Src,
+			"got_incarnation", f.Incarnation, "want_incarnation", n.identity.Incarnation)
+		return
+	}
+	if c, err := wire.DecodeConfiguration(f.List); err != nil || c.Cluster != f.Cluster {
+		n.Counters.DroppedMalformed++
+		return
+	}
+	n.logger.Info("joining a cluster", "told_by", h.Src)
+	n.persistList(f.List)
+}
+
 // heardMember: a Raft message under the cluster's tag shows that its sender
 // holds the list.
 func (n *Node) heardMember(id uint16) {
@@ -243,9 +277,13 @@ func (n *Node) foundFrame(now int64, h *wire.Header, from netip.AddrPort, kind w
 func (n *Node) foundAnswer(now int64, h *wire.Header, f *wire.FoundAnswer) {
 	switch {
 	case n.core != nil && f.Blank:
+		n.incarnationTold(h, f)
 		n.blankMember(now, h)
 	case n.core != nil:
-		n.heardMember(h.Src)
+		n.incarnationTold(h, f)
+		if h.Cluster == n.tag {
+			n.heardMember(h.Src)
+		}
 	case f.Blank:
 		n.founding.answers = slices.DeleteFunc(n.founding.answers, func(a foundingAnswer) bool { return a.id == h.Src })
 		n.founding.answers = append(n.founding.answers, foundingAnswer{id: h.Src, incarnation: h.Incarnation})
@@ -295,19 +333,16 @@ func (n *Node) foundList(h *wire.Header, from netip.AddrPort, list []byte) {
 }
 
 // blankMember: a server that the configuration names says that it is blank.
-// Under the incarnation that is named it only missed the list; under another
-// it was wiped, and counts nowhere (SAFETY 9).
+// Under the incarnation that is named it only missed the list, or joins; under
+// another it was wiped, and counts nowhere (SAFETY 9).
 func (n *Node) blankMember(now int64, h *wire.Header) {
-	c, err := wire.DecodeConfiguration(n.identity.List)
-	if err != nil {
-		panic("founding: the list that was checked does not decode: " + err.Error())
-	}
+	c := n.inForce()
 	for _, m := range c.Members {
 		if m.ID != h.Src {
 			continue
 		}
 		if m.Incarnation == h.Incarnation {
-			n.sendList(now, h.Src)
+			n.sendJoin(now, h)
 			return
 		}
 		n.Counters.DroppedIncarnation++

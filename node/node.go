@@ -30,7 +30,7 @@ import (
 
 // Defaults for a machine that is shared with other work (DESIGN, decision 15).
 const (
-	DefaultTimeout   = 300e6 // T: silence after which a follower stands, ns
+	DefaultTimeout   = 300e6 // T, ns, until something is measured: silence after which a follower stands
 	DefaultHeartbeat = 10e6  // ns between heartbeats of an idle leader
 	DefaultResend    = 30e6  // ns without progress after which a leader sends again
 )
@@ -42,11 +42,11 @@ type Options struct {
 	Resolve      func(addr string) (netip.AddrPort, error) // a configuration's address to one to send to
 	Random       func() uint64                             // unpredictable in production, seeded in the simulator
 	SegmentBytes int64                                     // of new log segments; 0 is the log's default
-	Timeout      int64                                     // T in ns; 0 is DefaultTimeout
+	Timeout      int64                                     // T in ns; 0 derives it from what is measured
 	Heartbeat    int64                                     // ns; 0 is DefaultHeartbeat
 	Resend       int64                                     // ns; 0 is DefaultResend, less with a short Timeout
 	Datagram     int                                       // largest datagram to any address; 0: by the address (loopback or not)
-	Chaos        bool                                      // do harm to this node when a client on loopback asks for it
+	Chaos        bool                                      // drills: do harm to this node, or hold a phase of a membership change, when asked
 	Logger       *slog.Logger
 	Observe      Observer // the simulator's invariants; nil in production
 }
@@ -69,6 +69,8 @@ type Node struct {
 	founding       founding
 	configurations configurations
 	ledTerm        uint64   // the term this server leads, 0 when it does not
+	ledLast        uint64   // the last entry it proposed when it stopped leading
+	turnAt         int64    // when the turn under way began
 	toldLeader     uint16   // the leader that the last log line named
 	standing       bool     // a log line said that this server stands, and nothing has come of it yet
 	foreign        []uint16 // servers of another cluster at our servers' addresses, told once
@@ -82,6 +84,8 @@ type Node struct {
 
 	pack    pack
 	reads   reads
+	members members
+	pace    pace
 	persist persist
 	applied uint64 // applied <= commit
 	commit  uint64 // what the core lets us apply
@@ -113,6 +117,10 @@ func Open(o Options, now int64) (*Node, error) {
 		return nil, errors.Join(fmt.Errorf("%s: the identity that init wrote: %w", o.Dir, err), log.Close())
 	}
 	n.logger = o.Logger.With("id", n.identity.ID)
+	n.pace = pace{fixed: o.Timeout != 0, timeout: o.Timeout, since: now}
+	if !n.pace.fixed {
+		n.pace.timeout = DefaultTimeout
+	}
 	n.parts = wire.NewReassembler(maxReassemblyBytes, maxReassemblySlots)
 	n.out.init(n)
 	n.clients.init()
@@ -133,9 +141,6 @@ func Open(o Options, now int64) (*Node, error) {
 }
 
 func (o Options) withDefaults() Options {
-	if o.Timeout == 0 {
-		o.Timeout = DefaultTimeout
-	}
 	if o.Heartbeat == 0 {
 		o.Heartbeat = DefaultHeartbeat
 	}
@@ -185,7 +190,7 @@ func (n *Node) startCore(now int64, recovery *wal.Recovery) error {
 	n.out.header.Cluster = n.tag
 	n.core = raft.New(raft.Config{
 		ID: n.identity.ID, Incarnation: n.identity.Incarnation, Boot: n.boot, Seed: n.o.Random(),
-		Timeout: n.o.Timeout, Heartbeat: n.o.Heartbeat, Resend: n.o.Resend,
+		Timeout: n.pace.timeout, Heartbeat: n.o.Heartbeat, Resend: n.o.Resend,
 		WindowBytes: windowBytes, UncommittedBytes: uncommittedBytes,
 	}, start, now)
 	if recovery.Voteless {
@@ -237,6 +242,22 @@ func (n *Node) Store() *kv.Store { return n.store }
 
 // Core is the Raft core, nil while blank; for status and checks, never to step.
 func (n *Node) Core() *raft.Core { return n.core }
+
+// HandOver begins to hand leadership to the best of the others; false when
+// there is nothing to hand over or nobody to take it.
+func (n *Node) HandOver(now int64) bool {
+	if !n.Leading() || n.core.Transfer(now, 0) != nil {
+		return false
+	}
+	n.absorb(now)
+	return true
+}
+
+// HandedOver says that another server leads and that everything proposed here
+// is applied, and so answered.
+func (n *Node) HandedOver() bool {
+	return !n.Leading() && n.core.Leader() != 0 && n.applied >= n.ledLast
+}
 
 // Close releases the log. A batch still with a writer must have come back.
 func (n *Node) Close() error { return n.log.Close() }

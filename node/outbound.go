@@ -63,6 +63,17 @@ func (o *outbound) learn(c *wire.Configuration) {
 			o.place(c.Members[i].ID, c.Members[i].Addr)
 		}
 	}
+	for i := range c.Target {
+		if c.Target[i].Addr != "" {
+			o.place(c.Target[i].ID, c.Target[i].Addr)
+		}
+	}
+	o.fitEntries()
+}
+
+// learnAddress takes the address under which an operator named a server.
+func (o *outbound) learnAddress(id uint16, addr string) {
+	o.place(id, addr)
 	o.fitEntries()
 }
 
@@ -208,6 +219,7 @@ func (n *Node) send(now int64, m *raft.Message) {
 	}
 	switch m.Kind {
 	case raft.Append:
+		n.pace.noteSent(now, m.Seq)
 		n.sendAppend(now, to, m)
 	case raft.Ack:
 		f := wire.Ack{Term: m.Term, EchoBoot: m.EchoBoot, EchoRound: m.EchoRound, EchoSeq: m.EchoSeq, Match: m.Match,
@@ -219,6 +231,29 @@ func (n *Node) send(now int64, m *raft.Message) {
 	case raft.VoteReply:
 		f := wire.VoteReply{Pre: m.Pre, Granted: m.Granted, Term: m.Term, EchoBoot: m.EchoBoot, Reason: m.Reason, LastIndex: m.LastIndex, LastTerm: m.LastTerm}
 		f.Encode(n.out.must(to, m.To, wire.KindVoteReply, f.Size()))
+	case raft.TimeoutNow:
+		f := wire.TimeoutNow{Term: m.Term, LastIndex: m.LastIndex, AskBoot: n.boot}
+		f.Encode(n.out.must(to, m.To, wire.KindTimeoutNow, f.Size()))
+	default:
+		n.sendQuestion(to, m)
+	}
+}
+
+// sendQuestion encodes what one server asks another beside the log.
+func (n *Node) sendQuestion(to netip.AddrPort, m *raft.Message) {
+	switch m.Kind {
+	case raft.Probe:
+		f := wire.Probe{AskBoot: n.boot, Nonce: m.Seq, Term: m.Term}
+		f.Encode(n.out.must(to, m.To, wire.KindProbe, f.Size()))
+	case raft.ProbeReply:
+		f := wire.ProbeReply{EchoBoot: m.EchoBoot, Nonce: m.EchoSeq, Term: m.Term, Leads: m.Leads}
+		f.Encode(n.out.must(to, m.To, wire.KindProbeReply, f.Size()))
+	case raft.ReadAsk:
+		f := wire.ReadAsk{AskBoot: n.boot, Nonce: m.Seq, Term: m.Term}
+		f.Encode(n.out.must(to, m.To, wire.KindReadAsk, f.Size()))
+	case raft.ReadAnswer:
+		f := wire.ReadAnswer{EchoBoot: m.EchoBoot, Nonce: m.EchoSeq, Term: m.Term, Index: m.Index}
+		f.Encode(n.out.must(to, m.To, wire.KindReadAnswer, f.Size()))
 	default:
 		panic(fmt.Sprintf("outbound: message kind %d", m.Kind))
 	}

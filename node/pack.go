@@ -2,6 +2,7 @@ package node
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"balsa/kv"
 	"balsa/node/raft"
@@ -67,11 +68,14 @@ func (p *pack) reset() {
 // propose hands this turn's entries to the core. AppendEntries leave for the
 // followers before our own write begins.
 func (n *Node) propose(now int64) {
+	if n.core.Transferring() != 0 && len(n.pack.bodies) < heldBytes {
+		return // the next leader is being made: what is packed waits to be told who it is
+	}
 	for i := range n.pack.entries {
 		p := &n.pack.entries[i]
 		e := raft.Entry{Kind: p.kind, Size: p.to - p.from + wire.EntryHeaderBytes, Ref: i}
 		if err := n.core.Propose(now, &e); err != nil {
-			n.refusePacked(p)
+			n.refusePacked(p, err)
 			continue
 		}
 		n.Counters.Entries++
@@ -83,11 +87,19 @@ func (n *Node) propose(now int64) {
 	}
 }
 
-// refusePacked tells the clients of an entry that the core did not take it.
-func (n *Node) refusePacked(p *packed) {
+// heldBytes bounds the commands that wait while leadership is handed over.
+const heldBytes = 4 << 20
+
+// refusePacked tells the clients of an entry that the core did not take it:
+// there is no room, or another server leads.
+func (n *Node) refusePacked(p *packed, err error) {
+	refuse := n.refuseBusy
+	if errors.Is(err, raft.ErrNotLeader) {
+		refuse = n.refuseMoved
+	}
 	if p.kind == raft.Part {
 		if p.count > 0 { // once for the whole command
-			n.refuseBusy(p.client, p.seq)
+			refuse(p.client, p.seq)
 		}
 		return
 	}
@@ -97,7 +109,7 @@ func (n *Node) refusePacked(p *packed) {
 		if err != nil {
 			panic("pack: a command that was checked on arrival does not decode: " + err.Error())
 		}
-		n.refuseBusy(op.Client, op.Seq)
+		refuse(op.Client, op.Seq)
 		rest = rest[size:]
 	}
 }

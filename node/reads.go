@@ -115,9 +115,7 @@ func (n *Node) eachRead(g *group, visit func(c *client, op *kv.Command)) {
 }
 
 func (n *Node) refuseRead(c *client, op *kv.Command) {
-	var seq [8]byte
-	binary.LittleEndian.PutUint64(seq[:], op.Seq)
-	n.notLeader(c.addr, seq[:])
+	n.refuseMoved(c.id, op.Seq)
 }
 
 func (n *Node) serveRead(c *client, op *kv.Command) {

@@ -114,7 +114,7 @@ func (n *Node) flushReplyAt(now int64, c *client) {
 	}
 }
 
-// refuseAll tells a client that this server does not lead, naming each
+// refuseAll tells a client that this server has no part in its cluster, naming each
 // operation of its request as definitely not taken, and who leads.
 func (n *Node) refuseAll(h *wire.Header, from netip.AddrPort, f *wire.Request) {
 	seqs := n.out.seqs[:0]
@@ -162,6 +162,16 @@ func (n *Node) refuseBusy(id, seq uint64) {
 	n.Counters.RefusedBusy++
 	if c := n.clients.find(id); c != nil {
 		n.reply(c, &kv.Result{Status: kv.Busy, Client: id, Seq: seq})
+	}
+}
+
+// refuseMoved tells a client that one operation was definitely not taken here
+// and who leads now.
+func (n *Node) refuseMoved(id, seq uint64) {
+	if c := n.clients.find(id); c != nil {
+		var b [8]byte
+		binary.LittleEndian.PutUint64(b[:], seq)
+		n.notLeader(c.addr, b[:])
 	}
 }
 

@@ -26,7 +26,7 @@ type Config struct {
 	SegmentBytes int64
 	Timeout      time.Duration // T
 	Heartbeat    time.Duration
-	Chaos        bool // crash, stand still or be cut off when a client on loopback asks for it
+	Chaos        bool // drills: see Options.Chaos
 	Logger       *slog.Logger
 	Ready        func(n *Node, listen netip.AddrPort) // called once, when the sockets are open
 }
@@ -67,6 +67,7 @@ type shell struct {
 	finished chan finished   // from the writer
 	spares   chan struct{}   // asks the filler for the next segment
 	filling  bool
+	leaving  int64 // since when leadership is being handed over; 0: it is not
 	filled   chan error
 }
 
@@ -142,11 +143,27 @@ func (s *shell) loop(ctx context.Context) error {
 		if n.Err() != nil {
 			return n.Err()
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil && s.leave(now) {
 			return nil
 		}
 	}
 }
+
+// leave hands leadership over before the server stops, so that no request
+// fails: it says whether everything that can be done is done. A server that
+// does not lead, or finds no successor in time, just stops.
+func (s *shell) leave(now int64) bool {
+	if s.leaving == 0 {
+		s.leaving = now
+		if !s.node.HandOver(now) {
+			return true
+		}
+	}
+	return s.node.HandedOver() || now-s.leaving > leaveWait
+}
+
+// leaveWait bounds the stop of a leader, ns.
+const leaveWait = 600e6
 
 // collect takes what the writer and the filler finished.
 func (s *shell) collect(now int64) {

@@ -76,7 +76,12 @@ func (n *Node) bodyOf(now int64, r *raft.Entry) wire.Entry {
 		return e
 	}
 	e := wire.Entry{Index: r.Index, Term: r.Term, Kind: uint8(r.Kind)}
-	if r.Kind != raft.NoOp {
+	switch r.Kind {
+	case raft.NoOp:
+	case raft.Configuring:
+		e.Body = n.encodeConfiguration(r.Config)
+		e.RawBytes = uint32(len(e.Body))
+	default:
 		p := &n.pack.entries[r.Ref]
 		e.Body = n.pack.bodies[p.from:p.to]
 		e.Count, e.RawBytes = p.count, uint32(len(e.Body))
@@ -108,8 +113,7 @@ func (n *Node) roleChanged(now int64, e *raft.Effects) {
 		}
 	case e.Role != raft.Leader && n.ledTerm != 0:
 		n.logger.Info("no longer leading", "led_term", n.ledTerm, "term", e.Term)
-		n.ledTerm = 0
-		n.pack.reset() // what this turn packed was never proposed: its clients ask again
+		n.ledTerm, n.ledLast = 0, n.tail.last
 		n.refuseReads()
 	}
 	if e.Leader != 0 && e.Leader != n.identity.ID && e.Leader != n.toldLeader {

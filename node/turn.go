@@ -12,10 +12,14 @@ func (n *Node) Turn(now int64, drained bool) {
 	}
 	n.Counters.Turns++
 	n.endCut(now)
+	n.turnAt = now
 	if n.core == nil {
 		n.foundingTurn(now)
 		n.flushReplies(now)
 		return
+	}
+	if n.Leading() {
+		n.setTimeout(now)
 	}
 	if drained && now >= n.core.Deadline() {
 		n.core.Tick(now)
@@ -23,6 +27,9 @@ func (n *Node) Turn(now int64, drained bool) {
 	}
 	if len(n.founding.unlisted) > 0 && now >= n.founding.spreadAt {
 		n.spread(now)
+	}
+	if n.members.operation != 0 && now >= n.members.askAt {
+		n.askIncarnations(now)
 	}
 	n.propose(now)
 	n.startReads(now)
@@ -54,6 +61,9 @@ func (n *Node) Deadline() int64 {
 	}
 	if len(n.founding.unlisted) > 0 {
 		at = min(at, n.founding.spreadAt)
+	}
+	if n.members.operation != 0 {
+		at = min(at, n.members.askAt)
 	}
 	return min(at, n.core.Deadline())
 }

@@ -15,12 +15,28 @@ const (
 	VerbTransfer = 6
 )
 
+// Outcomes of a MemberChange, as far as it is known when it is answered.
+const (
+	OutcomeNotLeader = 1 // ask Leader
+	OutcomeBegun     = 2 // under way: ask again under the same operation
+	OutcomeDone      = 3 // the configuration that was wanted is committed
+	OutcomeRefused   = 4 // not begun, or given up; Text says why
+	OutcomePlan      = 5 // of a dry run; Text says what would happen
+)
+
+// Phases of a change, for holds and answers.
+const (
+	PhaseStable  = 0
+	PhaseLearner = 1
+	PhaseJoint   = 2
+)
+
 // MemberChange asks for a change of the membership, or of the leader.
 //
 //	 0  nonce 8
 //	 8  operation 8
 //	16  hold 8
-//	24  verb 1 | flags 1: 1 dry run | hold phase 1 | zero 5
+//	24  verb 1 | flags 1: 1 dry run, 2 force | hold phase 1 | zero 5
 //	32  servers
 type MemberChange struct {
 	Nonce     uint64
@@ -28,6 +44,7 @@ type MemberChange struct {
 	Hold      int64  // nanoseconds to stay in HoldPhase; 0 = none
 	Verb      uint8
 	DryRun    bool
+	Force     bool // begin even without a quorum alive
 	HoldPhase uint8
 	Servers   []byte // encoded; an empty address = as known
 }
@@ -40,7 +57,7 @@ func (m *MemberChange) Encode(p []byte) {
 	le.PutUint64(p[0:], m.Nonce)
 	le.PutUint64(p[8:], m.Operation)
 	le.PutUint64(p[16:], uint64(m.Hold))
-	p[24], p[25], p[26] = m.Verb, bit(m.DryRun, 1), m.HoldPhase
+	p[24], p[25], p[26] = m.Verb, bit(m.DryRun, 1)|bit(m.Force, 2), m.HoldPhase
 	clear(p[27:32])
 	copy(p[changeHeaderBytes:], m.Servers)
 }
@@ -50,7 +67,7 @@ func (m *MemberChange) Decode(p []byte) error {
 	if len(p) < changeHeaderBytes {
 		return ErrShort
 	}
-	if p[25]&^1 != 0 || !zero(p[27:32]) {
+	if p[25]&^3 != 0 || !zero(p[27:32]) {
 		return ErrReserved
 	}
 	if p[24] < VerbAdd || p[24] > VerbTransfer {
@@ -62,6 +79,7 @@ func (m *MemberChange) Decode(p []byte) error {
 		Hold:      int64(le.Uint64(p[16:])),
 		Verb:      p[24],
 		DryRun:    p[25]&1 != 0,
+		Force:     p[25]&2 != 0,
 		HoldPhase: p[26],
 		Servers:   p[changeHeaderBytes:],
 	}

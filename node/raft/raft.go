@@ -69,6 +69,7 @@ type Config struct {
 	UncommittedBytes  int   // of this term, before Propose says ErrBusy; 32 MiB
 	EntryBytes        int   // assumed for an entry whose size is forgotten; 4 KiB
 	ReadsWaiting      int   // tickets open at once; 65536
+	ProbeAfter        int64 // silence of the leader after which it is probed; 2.5 heartbeats; negative: hints are ignored
 }
 
 func (g Config) withDefaults() Config {
@@ -86,6 +87,9 @@ func (g Config) withDefaults() Config {
 	defaults(&g.LargestTimeout, max(1e9, g.Timeout))
 	defaults(&g.Heartbeat, min(10e6, g.Timeout/4+1))
 	defaults(&g.Resend, min(30e6, g.Timeout/2+1))
+	if g.ProbeAfter == 0 {
+		g.ProbeAfter = g.Heartbeat * 5 / 2
+	}
 	sizes(&g.WindowBytes, 4<<20)
 	sizes(&g.ProbeBytes, 64<<10)
 	sizes(&g.UncommittedBytes, 32<<20)
@@ -130,20 +134,26 @@ type Core struct {
 	damage      damage
 	truncSerial uint64 // the Effects of the last truncation: older syncs prove nothing about entries
 
-	configs    []IndexedConfiguration // ascending; the last is in force
-	peers      []peer                 // everyone else the configuration in force names, by id
-	self, old  bool                   // this server is a voter of the (new, old) set in force
-	joint      bool
-	promise    promise
-	electionAt int64  // when an election begins, if nothing is heard
-	votesAt    int64  // when unanswered vote requests are repeated
-	preTerm    uint64 // the highest term told by answers to a pre-vote; a hint, never adopted
-	votedFor   uint64 // the incarnation that has the vote of this term; 0: unknown since a restart
-	ownVote    bool   // the vote for itself counts: it is durable, or a pre-vote
-	withheld   uint64
+	configs     []IndexedConfiguration // ascending; the last is in force
+	peers       []peer                 // everyone else the configuration in force names, by id
+	self, old   bool                   // this server is a voter of the (new, old) set in force
+	joint       bool
+	promise     promise
+	hint        hint
+	electionAt  int64  // when an election begins, if nothing is heard
+	votesAt     int64  // when unanswered vote requests are repeated
+	preTerm     uint64 // the highest term told by answers to a pre-vote; a hint, never adopted
+	votedFor    uint64 // the incarnation that has the vote of this term; 0: unknown since a restart
+	ownVote     bool   // the vote for itself counts: it is durable, or a pre-vote
+	handed      bool   // this candidacy is at the word of the last leader
+	toldRemoved bool   // a voter said that this server was removed; until a leader is heard
+	withheld    uint64
 
 	firstOfTerm uint64 // leader: its no-op
 	leaving     bool   // leader: not a voter of a committed configuration; goes once that is announced
+	announce    bool   // and that is still to do
+	change      change
+	transfer    transfer
 	seq         uint64 // numbers Append messages
 	round       uint64 // numbers read rounds; never falls while this boot lives
 	reads       reads
@@ -201,6 +211,16 @@ func (c *Core) Step(now int64, m *Message) {
 		c.stepVote(m)
 	case VoteReply:
 		c.stepVoteReply(m)
+	case TimeoutNow:
+		c.stepTimeoutNow(m)
+	case Probe:
+		c.stepProbe(m)
+	case ProbeReply:
+		c.stepProbeReply(m)
+	case ReadAsk:
+		c.stepReadAsk(m)
+	case ReadAnswer:
+		c.stepReadAnswer(m)
 	default:
 		c.dropped++
 	}
@@ -215,8 +235,14 @@ func (c *Core) plausible(m *Message) bool {
 	if k := c.inForce().member(m.From); k != nil && k.Incarnation != m.FromIncarnation {
 		return false
 	}
-	if m.Kind == Ack || m.Kind == VoteReply {
+	switch m.Kind {
+	case Ack:
+		p := c.otherByID(m.From)
+		return m.EchoBoot == c.cfg.Boot && p != nil && p.incarnation == m.FromIncarnation
+	case VoteReply:
 		return m.EchoBoot == c.cfg.Boot && c.peer(m.From) != nil
+	case ReadAnswer:
+		return m.EchoBoot == c.cfg.Boot && m.EchoSeq <= c.reads.number && m.Index <= maxIndex
 	}
 	return true
 }
@@ -228,6 +254,8 @@ func (c *Core) Tick(now int64) {
 		c.tickLeader()
 		return
 	}
+	c.tickReads()
+	c.tickWatch()
 	if c.mayCampaign() && c.now >= c.campaignAt() {
 		c.preCampaign()
 	} else if c.role != Follower && c.now >= c.votesAt {
@@ -240,14 +268,17 @@ func (c *Core) Deadline() int64 {
 	if c.role == Leader {
 		return c.leaderDeadline()
 	}
-	if !c.mayCampaign() {
-		return Never
+	at := c.reads.deadline()
+	if c.watches() {
+		at = min(at, c.hint.probeAt)
 	}
-	at := c.campaignAt()
+	if !c.mayCampaign() {
+		return at
+	}
 	if c.role != Follower {
 		at = min(at, c.votesAt)
 	}
-	return at
+	return min(at, c.campaignAt())
 }
 
 // advance moves the core's time, which never goes back.
@@ -282,14 +313,19 @@ func (c *Core) Synced(now int64, serial, index, term uint64) {
 // message for each peer however many proposals there were. The Effects are valid until the next Take.
 func (c *Core) Take() *Effects {
 	if c.role == Leader {
-		for i := range c.peers {
-			c.replicate(&c.peers[i])
+		c.stepChange()
+		c.announceDepartures()
+		for i := 0; c.other(i) != nil; i++ {
+			c.replicate(c.other(i))
 		}
 		if c.leaving {
 			c.leave()
+		} else {
+			c.stepTransfer()
 		}
 	} else {
 		c.flushAck()
+		c.flushAsk()
 	}
 	e := c.eff
 	if e.Hard != nil || len(e.Ops) > 0 {
@@ -315,7 +351,7 @@ func (c *Core) hardDurable() bool { return c.hardSerial <= c.serialSynced }
 func (c *Core) setHard(h HardState) {
 	if h.Term > c.hard.Term {
 		c.eff.dropStale(h.Term)
-		c.votedFor = 0
+		c.votedFor, c.hint.dead = 0, false
 	}
 	c.hard = h
 	c.eff.hard = h
@@ -353,7 +389,7 @@ func (c *Core) becomeFollower(term uint64, leader uint16) {
 		if c.reads.clear() {
 			c.eff.ReadsLost = true
 		}
-		c.leaving = false
+		c.endLeadership()
 		c.proven = 0
 	}
 	if c.role != Follower {
@@ -362,9 +398,18 @@ func (c *Core) becomeFollower(term uint64, leader uint16) {
 	c.become(Follower, leader)
 }
 
+// endLeadership forgets what only a leader may go by: a held phase ends with its leader, too.
+func (c *Core) endLeadership() {
+	c.leaving, c.announce, c.transfer = false, false, transfer{}
+	c.change = change{gaveUp: c.change.gaveUp, departing: c.change.departing[:0]}
+}
+
 func (c *Core) become(role Role, leader uint16) {
 	if role != c.role || leader != c.leader {
 		c.eff.RoleChanged = true
+		if len(c.reads.asked) > 0 && c.reads.clear() {
+			c.eff.ReadsLost = true // they were asked of another
+		}
 	}
 	c.role, c.leader = role, leader
 }
