@@ -41,7 +41,7 @@ func TestBenchMeasuresAClusterOfItsOwn(t *testing.T) {
 
 func TestBenchTakesTheLeaderAwayAndLosesNothing(t *testing.T) {
 	out := t.TempDir()
-	text, errs, code := balsa("bench", "election", "--case", "kill,partition", "--trials", "2", "--out", out)
+	text, errs, code := balsa("bench", "election", "--case", "kill,partition,transfer", "--trials", "2", "--out", out)
 	if code != exitDone {
 		t.Fatalf("code %d: %s%s", code, text, errs)
 	}
@@ -53,7 +53,7 @@ func TestBenchTakesTheLeaderAwayAndLosesNothing(t *testing.T) {
 	if err := json.Unmarshal(raw, &r); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Rows) != 2 || r.Rows[0].Case != "kill" || r.Rows[1].Case != "partition" {
+	if len(r.Rows) != 3 || r.Rows[0].Case != "kill" || r.Rows[1].Case != "partition" || r.Rows[2].Case != "transfer" {
 		t.Fatalf("got rows %+v", r.Rows)
 	}
 	for _, row := range r.Rows {

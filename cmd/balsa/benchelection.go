@@ -17,9 +17,6 @@ import (
 	"balsa/wire"
 )
 
-// laterCases need what this version does not have: a server that hands leadership over when it is told to stop.
-var laterCases = []string{"transfer"}
-
 func benchElectionCommand(s *streams) *cobra.Command {
 	c := bench.ElectionConfig{}
 	var nodes int
@@ -43,11 +40,6 @@ At the end it reads back every acknowledged write.
 			if err := c.Check(); err != nil {
 				return usagef("bench election: %w", err)
 			}
-			for _, name := range c.Cases {
-				if contains(laterCases, name) {
-					return notYet("bench election --case " + name)
-				}
-			}
 			if nodes < 3 || nodes > 9 {
 				return usagef("--local is %d, want 3 to 9 servers: fewer have no majority without their leader", nodes)
 			}
@@ -59,7 +51,7 @@ At the end it reads back every acknowledged write.
 		},
 	}
 	f := cmd.Flags()
-	f.StringSliceVar(&c.Cases, "case", nowCases(), "faults, a row each")
+	f.StringSliceVar(&c.Cases, "case", bench.ElectionCases(), "faults, a row each")
 	f.IntVar(&c.Trials, "trials", 20, "of each case")
 	f.IntVar(&nodes, "local", 3, "so many servers, started here")
 	f.StringVar(&dir, "dir", "", "where their data lives (default: a temporary directory)")
@@ -71,16 +63,6 @@ At the end it reads back every acknowledged write.
 	f.String("cluster", "", "")
 	f.MarkHidden("cluster")
 	return cmd
-}
-
-// nowCases are the cases that this version can try.
-func nowCases() (now []string) {
-	for _, name := range bench.ElectionCases() {
-		if !contains(laterCases, name) {
-			now = append(now, name)
-		}
-	}
-	return now
 }
 
 func runElection(ctx context.Context, s *streams, c bench.ElectionConfig, nodes int, dir string, asJSON bool) error {
