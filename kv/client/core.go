@@ -13,6 +13,7 @@ import (
 const (
 	retryMin     = int64(20 * time.Millisecond)
 	retryMax     = int64(500 * time.Millisecond)
+	lateMin      = int64(8 * time.Millisecond) // the shell's grain: sooner would wake its receiver for every operation
 	helloMin     = int64(20 * time.Millisecond)
 	helloMax     = int64(250 * time.Millisecond)
 	sessionIdle  = int64(30 * time.Second) // nothing outstanding for so long: register anew
@@ -64,7 +65,8 @@ type Core struct {
 
 	ops       []op
 	free      int32
-	writes    list // queued, oldest first
+	wondered  int64 // when a late answer last made us ask who leads
+	writes    list  // queued, oldest first
 	reads     list
 	large     list // queued, too large for a datagram
 	flying    [attempts]list
@@ -213,6 +215,7 @@ func (c *Core) Tick(now int64) {
 			c.hello.now, c.hello.due = false, never
 		}
 	}
+	c.wonder()
 	c.tickTransfers()
 	c.tickProbes()
 }
@@ -228,6 +231,7 @@ func (c *Core) Deadline() int64 {
 			d = min(d, c.ops[h].due)
 		}
 	}
+	d = min(d, c.wonderAt())
 	for _, t := range c.transfers {
 		d = min(d, t.deadline())
 	}
