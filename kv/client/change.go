@@ -177,7 +177,7 @@ func (c *Core) progress(g *change, r *wire.MemberChangeReply) {
 		switch {
 		case g.Verb == wire.VerbTransfer && g.wants(r.Leader), g.Verb == wire.VerbCancel && again && r.Phase == wire.PhaseStable:
 			c.endChange(g, nil)
-		case g.Detach && r.Phase != wire.PhaseStable:
+		case g.Detach && (r.Phase != wire.PhaseStable || g.Verb == wire.VerbTransfer):
 			c.tellChange(g, ChangeTold{Ended: true, Outcome: Applied})
 			c.dropChange(g)
 		case !again || before.Phase != a.Phase || before.Leader != a.Leader || !slices.Equal(before.Configuration, a.Configuration):
