@@ -54,7 +54,7 @@ SEEDS ?= 300
 FIRST ?= 1
 ifdef MUTANT
 sim:
-	@$(GO) run ./node/sim/mutants -mutant $(MUTANT) -seeds $(SEEDS) -first $(FIRST) $(if $(VERBOSE),-verbose)
+	@$(GO) run ./node/sim/mutants -only $(MUTANT) -sim -seeds $(SEEDS) -first $(FIRST)
 else
 sim:
 	@$(GO) run ./node/sim/simulate -seeds $(SEEDS) -first $(FIRST) $(if $(VERBOSE),-verbose)

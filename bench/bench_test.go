@@ -111,7 +111,7 @@ func TestARowWithoutASuccessIsAnError(t *testing.T) {
 }
 
 func TestTheFloorIsMeasuredBesideNeighbours(t *testing.T) {
-	c := &Config{Helper: testHelper, Log: &bytes.Buffer{}}
+	c := &Config{Helper: testHelper, Log: &bytes.Buffer{}, Duration: 200 * time.Millisecond}
 	dir := t.TempDir()
 	f, err := c.floor(t.Context(), dir, 2)
 	if err != nil {

@@ -22,10 +22,10 @@ import (
 const (
 	floorRecord = 128      // bytes
 	floorFile   = 16 << 20 // bytes; the loop begins again at its end
-	floorTime   = time.Second
-	echoTime    = 500 * time.Millisecond
-	rawTime     = time.Second
 )
+
+// floorTime is how long each part of the floor is measured: a second, less where the rows are shorter.
+func (c *Config) floorTime() time.Duration { return min(time.Second, c.Duration) }
 
 // floorRun is one measurement of the floor.
 type floorRun struct {
@@ -47,23 +47,23 @@ func (c *Config) floor(ctx context.Context, dir string, others int) (*floorRun, 
 		return nil, err
 	}
 	defer file.Close()
-	if f.seconds, err = syncLoop(ctx, file, f.alone, floorTime); err != nil {
+	if f.seconds, err = syncLoop(ctx, file, f.alone, c.floorTime()); err != nil {
 		return nil, err
 	}
 	f.syncs = float64(f.alone.TotalCount())
 	if err := c.withNeighbours(ctx, place, others, func() error {
-		_, err := syncLoop(ctx, file, f.neighbours, floorTime)
+		_, err := syncLoop(ctx, file, f.neighbours, c.floorTime())
 		return err
 	}); err != nil {
 		return nil, err
 	}
-	if f.echo, err = c.raw(ctx, "", 0, echoTime); err != nil {
+	if f.echo, err = c.raw(ctx, "", 0, c.floorTime()); err != nil {
 		return nil, err
 	}
-	if f.rawGet, err = c.raw(ctx, "", others, rawTime); err != nil {
+	if f.rawGet, err = c.raw(ctx, "", others, c.floorTime()); err != nil {
 		return nil, err
 	}
-	f.rawPut, err = c.raw(ctx, place, others, rawTime)
+	f.rawPut, err = c.raw(ctx, place, others, c.floorTime())
 	return f, err
 }
 

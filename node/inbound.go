@@ -37,9 +37,13 @@ func (n *Node) Deliver(now int64, from netip.AddrPort, datagram []byte) {
 		n.tellForeign(&h, from)
 		return
 	}
+	n.judged = false
 	for {
 		kind, payload, ok := frames.Next()
 		if !ok {
+			break
+		}
+		if (kind == wire.KindRequest || kind == wire.KindFragment) && !n.asked(now, &h, from) {
 			break
 		}
 		n.frame(now, &h, from, kind, payload)
@@ -212,9 +216,12 @@ func (n *Node) request(now int64, h *wire.Header, from netip.AddrPort, p []byte)
 	rest := f.Ops
 	for range f.Count {
 		op, size, err := kv.DecodeCommand(rest)
-		if err != nil || op.Client != h.Incarnation {
+		if err != nil || op.Client == 0 {
 			n.Counters.DroppedMalformed++
 			return
+		}
+		if op.Client != c.id { // a client that has begun a new session has operations of the old one under way
+			c = n.clients.touch(now, op.Client, from)
 		}
 		n.operation(c, &op, rest[:size])
 		rest = rest[size:]

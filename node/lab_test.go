@@ -20,6 +20,7 @@ type lab struct {
 	nodes   map[uint16]*Node // nil: down
 	disks   map[uint16]*vfs.Mem
 	random  uint64
+	packets uint64 // numbers the client's datagrams
 	queue   []flight
 	answers []answer                                   // what the client got
 	drop    func(from, to uint16, kind wire.Kind) bool // of datagrams that hold such a frame
@@ -192,9 +193,11 @@ func (l *lab) elect() *Node {
 
 // tell sends frames from the client.
 func (l *lab) tell(to uint16, cluster uint32, kind wire.Kind, size int, encode func(p []byte)) {
-	p := wire.Packer{Header: wire.Header{Src: wire.ClientNode, Incarnation: 77, Cluster: cluster}, Limit: wire.MaxDatagram}
+	p := wire.Packer{Header: wire.Header{Src: wire.ClientNode, Incarnation: 77, Cluster: cluster, Packet: l.packets}, Limit: wire.MaxDatagram}
 	encode(p.Frame(kind, size))
-	for _, d := range p.Flush(labAddr(to), nil) {
+	packets := p.Flush(labAddr(to), nil)
+	l.packets = p.Header.Packet
+	for _, d := range packets {
 		l.queue = append(l.queue, flight{from: labAddr(labClient), to: d.To, bytes: append([]byte(nil), d.Bytes...)})
 	}
 }

@@ -75,6 +75,8 @@ type Node struct {
 	entries []raft.Entry
 	views   []wire.Entry
 	parts   *wire.Reassembler
+	judged  bool // this datagram's requests: whether they are a repetition is known
+	fresh   bool // and they are not
 
 	pack    pack
 	reads   reads

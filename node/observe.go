@@ -16,7 +16,7 @@ type Observer interface {
 	Committed(index, term, sum uint64)                     // about to be applied
 	Sent(m *raft.Message)                                  // a Raft message leaves
 	Applied(index uint64, client, seq uint64, r kv.Result) // a command's result, a repeat's too
-	Read(index uint64)                                     // a read was served at this applied index
+	Read(index, client, seq uint64)                        // a read was served at this applied index
 }
 
 // Counters count what was dropped and why. They only rise.
@@ -27,6 +27,7 @@ type Counters struct {
 	DroppedSum         uint64 // an entry whose checksum does not hold
 	DroppedIncarnation uint64 // from a member under another incarnation
 	DroppedFragments   uint64 // contradict an earlier one, or found no room
+	DroppedReplays     uint64 // datagrams with requests that the network repeated
 	DroppedBlank       uint64 // Raft messages that reached a blank server
 	RefusedBusy        uint64 // commands refused for want of room
 	Repeats            uint64 // commands answered from the session's cache

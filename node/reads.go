@@ -120,7 +120,7 @@ func (n *Node) refuseRead(c *client, op *kv.Command) {
 
 func (n *Node) serveRead(c *client, op *kv.Command) {
 	if n.o.Observe != nil {
-		n.o.Observe.Read(n.applied)
+		n.o.Observe.Read(n.applied, c.id, op.Seq)
 	}
 	if op.Op == kv.Get {
 		r := kv.Result{Status: kv.NotFound, Client: c.id, Seq: op.Seq}

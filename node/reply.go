@@ -24,6 +24,7 @@ type client struct {
 	addr         netip.AddrPort
 	results      []byte
 	count        int
+	replay       replay
 	older, newer *client
 }
 

@@ -168,7 +168,7 @@ func laterCommand(name string) *cobra.Command {
 
 func exitCodesCommand(s *streams) *cobra.Command {
 	return &cobra.Command{
-		Use: "exit-codes", Short: "what the exit codes mean", Args: noWords,
+		Use: "exit-codes", Short: "what the exit codes mean", Long: exitCodesHelp, Args: noWords,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := io.WriteString(s.out, exitCodesHelp)
 			return err

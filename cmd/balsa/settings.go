@@ -22,7 +22,7 @@ func envName(flag string) string {
 func settle(flags *pflag.FlagSet) error {
 	var problem error
 	flags.VisitAll(func(f *pflag.Flag) {
-		if value, ok := os.LookupEnv(envName(f.Name)); ok && !f.Changed && problem == nil && f.Name != "help" {
+		if value := os.Getenv(envName(f.Name)); value != "" && !f.Changed && problem == nil && f.Name != "help" {
 			if err := flags.Set(f.Name, value); err != nil {
 				problem = usagef("%s=%q in the environment: %s", envName(f.Name), value, plainFlagError(err))
 			}

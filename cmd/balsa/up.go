@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -70,14 +71,15 @@ func up(parent context.Context, s *streams, o local.Options, timeout time.Durati
 		before, _ = term.GetState(descriptor)
 	}
 
+	var prompting atomic.Bool
 	done := make(chan error, 1)
-	go func() { done <- runUp(ctx, s, o, timeout, asJSON) }()
+	go func() { done <- runUp(ctx, s, o, timeout, asJSON, func() { prompting.Store(true) }) }()
 	for {
 		select {
 		case err := <-done:
 			return err
 		case sig := <-signals:
-			if tty && sig == syscall.SIGINT && before != nil {
+			if tty && sig == syscall.SIGINT && prompting.Load() {
 				continue // at the prompt Ctrl-C is about the line
 			}
 			signal.Ignore(sig) // a second one must not cut the stopping short
@@ -92,8 +94,8 @@ func up(parent context.Context, s *streams, o local.Options, timeout time.Durati
 }
 
 // runUp starts the cluster, runs the prompt and stops the cluster. When ctx ends it stops the cluster without waiting
-// for a prompt that is blocked in reading.
-func runUp(ctx context.Context, s *streams, o local.Options, timeout time.Duration, asJSON bool) (err error) {
+// for a prompt that is blocked in reading. ready is called before the prompt.
+func runUp(ctx context.Context, s *streams, o local.Options, timeout time.Duration, asJSON bool, ready func()) (err error) {
 	starting, cancel := context.WithTimeout(ctx, upPatience)
 	defer cancel()
 	servers, err := local.Run(starting, o)
@@ -114,6 +116,7 @@ func runUp(ctx context.Context, s *streams, o local.Options, timeout time.Durati
 		return fmt.Errorf("up: the servers run but elected no leader in %v; their logs are in %s", upPatience, servers.Dir())
 	}
 	introduce(s, servers)
+	ready()
 	ended := make(chan error, 1)
 	go func() {
 		ended <- newPrompt(c, s, asJSON, timeout).run(ctx)

@@ -1,0 +1,328 @@
+package sim
+
+import (
+	"math/rand/v2"
+
+	"balsa/wal"
+)
+
+// faults is the actor that breaks things: every so often it draws a class of
+// those the seed has, begins a fault of it and ends that fault later. A fault
+// has a least length, so that what it breaks has time to notice.
+type faults struct {
+	*simulation
+	random  *rand.Rand
+	classes []Class
+	begun   int
+	spent   map[uint16]bool // servers that were wiped or rotted: never more than a minority
+	over    bool
+}
+
+const leastFaults = 5
+
+func (f *faults) begin() {
+	for c := range Classes {
+		if f.knobs.Faults[c] && c != WipeBeforeFounding {
+			f.classes = append(f.classes, c)
+		}
+	}
+	if f.knobs.Faults[WipeBeforeFounding] {
+		for range between(f.random, 1, 3) {
+			f.at(between(f.random, millisecond, 400*millisecond), f.wipeEarly)
+		}
+	}
+	f.next()
+}
+
+func (f *faults) next() {
+	f.after(between(f.random, f.knobs.FaultEvery/4, f.knobs.FaultEvery*2), func() {
+		if f.over {
+			return
+		}
+		f.strike(f.classes[f.random.IntN(len(f.classes))])
+		f.next()
+	})
+}
+
+// strike begins one fault.
+func (f *faults) strike(c Class) {
+	f.begun++
+	f.trace.add(13, uint64(f.now), uint64(c))
+	s := f.servers[f.random.IntN(len(f.servers))]
+	f.tell("fault %v", c)
+	switch c {
+	case Loss, Duplicate, Reorder, Delay, Corrupt, SmallLink:
+		f.spoil(c)
+	case Cut, CutOneWay:
+		if c == CutOneWay && chance(f.random, 0.3) {
+			f.mute()
+		} else {
+			f.cut(c)
+		}
+	case Pause:
+		if s.node != nil && !s.paused {
+			f.hits[Pause]++
+			f.tell("server %d pauses", s.id)
+			s.pause()
+			f.after(between(f.random, 20*millisecond, 3*second), s.resume)
+		}
+	case Hang:
+		s.hangUntil = f.now + between(f.random, 50*millisecond, 4*second)
+	case SyncError:
+		if s.node != nil {
+			s.failSyncs = 1
+			if chance(f.random, 0.5) {
+				s.failSyncs = 1 << 30
+			}
+			s.hookDisk()
+		}
+	case Kill:
+		f.down(s, Kill)
+	case PowerCut:
+		f.down(s, PowerCut)
+	case PowerCutAll:
+		for _, s := range f.servers {
+			f.down(s, PowerCutAll)
+		}
+	case Rot:
+		f.rot(s)
+	case Wipe:
+		f.wipe(s, Wipe)
+	case ClientGone:
+		a := f.actors[f.random.IntN(len(f.actors))]
+		f.hits[ClientGone]++
+		a.reborn()
+		a.begin()
+	}
+}
+
+// down ends a server, by kill -9 or by a power cut, and starts it again later.
+func (f *faults) down(s *server, c Class) {
+	if s.node == nil && c == Kill {
+		return
+	}
+	f.hits[c]++
+	if c == Kill {
+		s.stop()
+	} else {
+		s.cutPower()
+	}
+	f.after(between(f.random, 5*millisecond, 4*second), s.start)
+}
+
+// spend says whether this server may lose what it had: only a minority of the
+// voters ever does, so that what is committed lives.
+func (f *faults) spend(s *server) bool {
+	voters := len(f.firstVoters)
+	if int(s.id) <= voters && !f.spent[s.id] {
+		lost := 0
+		for id := range voters {
+			if f.spent[uint16(id+1)] {
+				lost++
+			}
+		}
+		if lost+1 > (voters-1)/2 {
+			return false
+		}
+	}
+	f.spent[s.id] = true
+	return true
+}
+
+// wipe replaces a directory by a fresh one.
+func (f *faults) wipe(s *server, c Class) {
+	if !f.spend(s) {
+		return
+	}
+	f.hits[c]++
+	s.wipe()
+	f.after(between(f.random, 10*millisecond, 2*second), s.start)
+}
+
+// rot turns over a bit of an entry's record while its server is down.
+func (f *faults) rot(s *server) {
+	if s.node == nil || s.node.Blank() || !f.spend(s) {
+		return
+	}
+	s.stop()
+	f.after(between(f.random, 10*millisecond, 2*second), s.start)
+	if len(s.unsynced) > 0 {
+		return // what is not synced may be lost anyhow
+	}
+	type place struct {
+		name      string
+		at, bytes int64
+	}
+	var records []place
+	_, err := wal.Scan(s.disk, dataDir, func(r *wal.Record) error {
+		if r.Type == wal.TypeEntry && r.Verdict == wal.Clean {
+			records = append(records, place{dataDir + "/" + r.Segment, r.Offset, r.Size})
+		}
+		return nil
+	})
+	if err != nil {
+		f.violate("S14", "scan of %v: %v", s, err)
+	}
+	if len(records) == 0 {
+		return
+	}
+	r := records[f.random.IntN(len(records))]
+	s.disk.Flip(r.name, r.at+f.random.Int64N(r.bytes), uint(f.random.IntN(8)))
+	s.rotted, s.freshRot = true, true
+	f.hits[Rot]++
+}
+
+// wipeEarly wipes a server while the founding may be under way. One that no
+// list names yet has lost nothing; but that cannot be known from outside, so
+// it counts as wiped.
+func (f *faults) wipeEarly() {
+	s := f.servers[f.random.IntN(len(f.firstVoters))]
+	f.begun++
+	f.wipe(s, WipeBeforeFounding)
+}
+
+// spoil makes some links bad for a while: all, those of one endpoint, or one.
+func (f *faults) spoil(c Class) {
+	count := len(f.net.endpoints)
+	from, to := f.random.IntN(count), f.random.IntN(count)
+	scope := f.random.IntN(3)
+	strength := f.random.Float64()
+	var chosen []*link
+	for i := range count {
+		for j := range count {
+			if scope == 0 || scope == 1 && (i == from || j == from) || scope == 2 && i == from && j == to {
+				chosen = append(chosen, &f.net.links[i][j])
+			}
+		}
+	}
+	for _, l := range chosen {
+		l.spoil(c, strength)
+	}
+	f.after(between(f.random, 200*millisecond, 6*second), func() {
+		for _, l := range chosen {
+			l.mend(c, &f.knobs)
+		}
+	})
+}
+
+func (l *link) spoil(c Class, strength float64) {
+	switch c {
+	case Loss:
+		l.Loss = 0.02 + 0.5*strength*strength
+	case Duplicate:
+		l.Dup = 0.05 + 0.5*strength
+	case Reorder:
+		l.Reorder = 0.05 + 0.5*strength
+	case Delay:
+		l.DelayMax += 2*millisecond + int64(strength*float64(150*millisecond))
+	case Corrupt:
+		l.Corrupt = 0.01 + 0.2*strength
+	case SmallLink:
+		l.MTU = 600 + int(strength*5000)
+	}
+}
+
+func (l *link) mend(c Class, k *knobs) {
+	switch c {
+	case Loss:
+		l.Loss = 0
+	case Duplicate:
+		l.Dup = 0
+	case Reorder:
+		l.Reorder = 0
+	case Delay:
+		l.DelayMax = k.DelayMax
+	case Corrupt:
+		l.Corrupt = 0
+	case SmallLink:
+		l.MTU = 0
+	}
+}
+
+// cut parts the servers, with the clients that see only one side, or cuts
+// single links; one way or both.
+func (f *faults) cut(c Class) {
+	count := len(f.net.endpoints)
+	side := make([]bool, count)
+	switch f.random.IntN(3) {
+	case 0: // any two sides
+		for i := range side {
+			side[i] = chance(f.random, 0.5)
+		}
+	case 1: // one server alone
+		side[f.random.IntN(len(f.servers))] = true
+	case 2: // the leader alone, clients on either side
+		for i, s := range f.servers {
+			side[i] = s.node != nil && s.node.Leading()
+		}
+		for i := len(f.servers); i < count; i++ {
+			side[i] = chance(f.random, 0.5)
+		}
+	}
+	inward := c == CutOneWay && chance(f.random, 0.5)
+	var chosen []*link
+	for i := range count {
+		for j := range count {
+			if side[i] != side[j] && (c == Cut || side[i] == inward) {
+				l := &f.net.links[i][j]
+				l.cuts++
+				l.cutClass = c
+				chosen = append(chosen, l)
+			}
+		}
+	}
+	f.after(between(f.random, 100*millisecond, 6*second), func() {
+		for _, l := range chosen {
+			l.cuts = max(0, l.cuts-1)
+		}
+	})
+}
+
+// mute makes a leader believe longest: what it hears comes later and later,
+// in steps that it does not notice, and then nothing that it says to servers
+// arrives, while clients reach everybody.
+func (f *faults) mute() {
+	leader := -1
+	for i, s := range f.servers {
+		if s.node != nil && s.node.Leading() {
+			leader = i
+		}
+	}
+	if leader < 0 {
+		return
+	}
+	pace := f.knobs.Timeout / 2
+	steps := between(f.random, 1, 7)
+	for n := range steps {
+		f.after(n*pace, func() {
+			for i := range f.servers {
+				if l := &f.net.links[i][leader]; !f.over {
+					l.DelayMin += f.knobs.Timeout / 3
+					l.DelayMax = max(l.DelayMax, l.DelayMin+f.knobs.DelayMax)
+				}
+			}
+		})
+	}
+	silent := between(f.random, 3*f.knobs.Timeout, 6*f.knobs.Timeout)
+	f.after(steps*pace, func() { f.silence(leader, 1) })
+	f.after(steps*pace+silent, func() {
+		f.silence(leader, -1)
+		for i := range f.servers {
+			if l := &f.net.links[i][leader]; !f.over {
+				l.DelayMin, l.DelayMax = f.knobs.DelayMin, f.knobs.DelayMax
+			}
+		}
+	})
+}
+
+// silence cuts, or no longer cuts, what a server says to servers.
+func (f *faults) silence(server, by int) {
+	if f.over {
+		return
+	}
+	for i := range f.servers {
+		l := &f.net.links[server][i]
+		l.cuts = max(0, l.cuts+by)
+		l.cutClass = CutOneWay
+	}
+}

@@ -1,0 +1,112 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+)
+
+// Class is a kind of fault. Each seed draws a subset of them.
+type Class uint8
+
+const (
+	Loss Class = iota
+	Duplicate
+	Reorder
+	Delay
+	Corrupt
+	SmallLink
+	Cut
+	CutOneWay
+	Pause
+	Hang
+	SyncError
+	Kill
+	PowerCut
+	PowerCutAll
+	Rot
+	Wipe
+	WipeBeforeFounding
+	ClientGone
+	Classes
+)
+
+var classNames = [Classes]string{"loss", "duplicate", "reorder", "delay", "corrupt", "small-link", "cut", "cut-one-way", "pause", "hang",
+	"sync-error", "kill", "power-cut", "power-cut-all", "rot", "wipe", "wipe-before-founding", "client-gone"}
+
+func (c Class) String() string { return classNames[c] }
+
+// knobs are all that a seed decides before its first event.
+type knobs struct {
+	Servers, Spares int
+	Clients, Keys   int
+	Depth           int // operations one client has in flight
+	Timeout         int64
+	Heartbeat       int64
+	Resend          int64
+	SegmentBytes    int64
+	OpTimeout       int64
+	Think           int64
+	Length          int64 // virtual time until the ending begins
+	OneShot         bool
+	Datagram        int     // largest of servers and clients; 0: what loopback carries
+	Large           float64 // part of the puts with large values
+	Inline          bool    // followers write and sync inside their loop
+	DrainFirst      bool    // finished batches are told before, or after, the inbox
+	SyncMin         int64
+	SyncMax         int64
+	DelayMin        int64 // of every link, always
+	DelayMax        int64
+	Drift           int64 // clocks run apart by up to so many parts per million
+	FaultEvery      int64
+	StayBroken      bool // a minority is never healed
+	Faults          [Classes]bool
+}
+
+func draw(r *rand.Rand) knobs {
+	k := knobs{
+		Servers: []int{3, 3, 3, 5, 5, 3, 3, 5, 1, 3}[r.IntN(10)],
+		Clients: int(between(r, 4, 8)), Keys: int(between(r, 10, 30)), Depth: int(between(r, 1, 3)),
+		Timeout:      between(r, 200, 400) * millisecond,
+		Heartbeat:    between(r, 25, 50) * millisecond,
+		SegmentBytes: 64 << 10 << r.IntN(3),
+		OpTimeout:    between(r, 600, 4000) * millisecond,
+		Think:        between(r, 50, 250) * millisecond,
+		Length:       between(r, 30, 34) * second,
+		OneShot:      chance(r, 0.15), Inline: chance(r, 0.6), DrainFirst: chance(r, 0.7),
+		SyncMin: between(r, 50, 500) * microsecond, DelayMin: between(r, 20, 200) * microsecond,
+		Drift: between(r, 0, 500), FaultEvery: between(r, 300, 2500) * millisecond,
+		StayBroken: chance(r, 0.4),
+	}
+	k.Resend = k.Heartbeat * 2
+	k.SyncMax = k.SyncMin * between(r, 2, 40)
+	k.DelayMax = k.DelayMin * between(r, 2, 20)
+	if chance(r, 0.4) {
+		k.Spares = 1
+	}
+	if chance(r, 0.3) {
+		k.Large = 0.02
+	}
+	if chance(r, 0.3) {
+		k.Datagram = int(between(r, 1200, 9000))
+	}
+	for c := range Classes {
+		k.Faults[c] = chance(r, 0.4)
+	}
+	// One of these is always there, so that no seed is a calm one.
+	k.Faults[[]Class{Loss, Cut, CutOneWay, Pause, Kill, PowerCut}[r.IntN(6)]] = true
+	return k
+}
+
+func (k *knobs) String() string {
+	var on []string
+	for c := range Classes {
+		if k.Faults[c] {
+			on = append(on, c.String())
+		}
+	}
+	shown := *k
+	shown.Faults = [Classes]bool{}
+	text := fmt.Sprintf("%+v", shown)
+	return text[:strings.Index(text, " Faults:")] + " Faults:" + strings.Join(on, ",") + "}"
+}

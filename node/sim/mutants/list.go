@@ -1,0 +1,178 @@
+package main
+
+// Packages whose tests look for a mutant beside the seeds.
+var (
+	raftTests   = []string{"./node/raft"}
+	walTests    = []string{"./wal"}
+	wireTests   = []string{"./wire"}
+	kvTests     = []string{"./kv"}
+	clientTests = []string{"./kv/client"}
+	nodeTests   = []string{"./node"}
+)
+
+// mutants are the planted bugs. Those to 100 have the numbers of the survey's
+// list; the gaps are bugs in parts that do not exist yet.
+var mutants = append(surveyed, ruled...)
+
+var surveyed = []mutant{
+	{1, "a vote is sent before it is synced", "S7", raftTests, []edit{
+		{"node/raft/raft.go", "c.eff.AfterSync = append(c.eff.AfterSync, m)", "c.eff.Send = append(c.eff.Send, m)"},
+	}},
+	{2, "the term is saved without the vote", "S7", nodeTests, []edit{
+		{"node/step.go", "wal.HardState{Term: e.Hard.Term, Vote: e.Hard.Vote}", "wal.HardState{Term: e.Hard.Term}"},
+	}},
+	{3, "a vote for a shorter log of the same term", "S4", raftTests, []edit{
+		{"node/raft/election.go", "m.LastTerm < last || m.LastTerm == last && m.LastIndex < c.log.last", "m.LastTerm < last"},
+	}},
+	{4, "an entry of an old term is committed by counting", "S3", raftTests, []edit{
+		{"node/raft/replicate.go", "if t, _ := c.log.term(n); t == c.hard.Term {", "if t, _ := c.log.term(n); t > 0 {"},
+	}},
+	{5, "a follower commits beyond what the message proved", "S3", raftTests, []edit{
+		{"node/raft/replicate.go", "min(m.Commit, c.proven)", "min(m.Commit, c.log.last)"},
+	}},
+	{6, "a follower truncates on any overlap", "S6, S3", raftTests, []edit{
+		{"node/raft/replicate.go", "if t, ok := c.log.term(e.Index); ok && t == e.Term {", "if t, ok := c.log.term(e.Index); ok && t == e.Term && e.Index <= c.commit {"},
+		{"node/raft/replicate.go", "e.Index <= c.commit || e.Index <= c.proven", "e.Index <= c.commit"},
+	}},
+	{7, "an ack names the last index, not what was proven", "S9", raftTests, []edit{
+		{"node/raft/replicate.go", "m.Match = min(c.proven, c.durable,", "m.Match = min(c.log.last, c.durable,"},
+	}},
+	{8, "a leader counts itself before its sync", "S6", raftTests, []edit{
+		{"node/raft/quorum.go", "return c.durable", "return c.log.last"},
+	}},
+	{9, "the end of a sync of an old term marks entries", "S9", raftTests, []edit{
+		{"node/raft/raft.go", "ok && t == term && serial >= c.truncSerial", "ok && t > 0"},
+	}},
+	{10, "a leader that sees a higher term goes on leading", "S1", raftTests, []edit{
+		{"node/raft/replicate.go", "if m.Term > c.hard.Term {\n\t\tc.becomeFollower(m.Term, 0)\n\t\treturn", "if m.Term > c.hard.Term {\n\t\tc.setHard(HardState{Term: m.Term})\n\t\treturn"},
+	}},
+	{11, "there is no pre-vote: every timeout raises the term", "tests", raftTests, []edit{
+		{"node/raft/raft.go", "c.preCampaign()", "c.campaign()"},
+	}},
+	{12, "no check of the quorum: a leader that hears nobody leads on", "E3", raftTests, []edit{
+		{"node/raft/replicate.go", "if c.soleVoter() {\n\t\treturn Never", "if c.hard.Term > 0 {\n\t\treturn Never"},
+	}},
+	{13, "no entry at the start of a term", "E3", raftTests, []edit{
+		{"node/raft/election.go", "c.appendEntry(Entry{Term: c.hard.Term, Kind: NoOp, Size: noOpBytes, Ref: -1})\n\tc.firstOfTerm = c.log.last", "c.firstOfTerm = c.log.last + 1"},
+	}},
+	{14, "joint commits by the new majority alone", "tests", raftTests, []edit{
+		{"node/raft/quorum.go", "v = min(v, c.majority(q, true))", "v = max(v, c.majority(q, true)*0)"},
+	}},
+	{16, "a configuration is kept after its entry is cut", "tests", raftTests, []edit{
+		{"node/raft/log.go", "\tc.rollBack(from)\n", ""},
+	}},
+	{19, "a wiped server keeps its id: nobody looks at incarnations", "S7", raftTests, []edit{
+		{"node/raft/raft.go", "k != nil && k.Incarnation != m.FromIncarnation", "k != nil && m.FromIncarnation == 0"},
+		{"node/found.go", "i >= 0 && c.Members[i].Incarnation == n.identity.Incarnation", "i >= 0"},
+	}},
+	{20, "ReadIndex without the round", "S13", raftTests, []edit{
+		{"node/raft/read.go", "n < len(w) && w[n].round <= round", "n < len(w) && round <= c.round"},
+	}},
+	{21, "a read joins a round that has begun", "S13", raftTests, []edit{
+		{"node/raft/read.go", "\tc.round++\n", "\tif len(c.reads.waiting) == 0 {\n\t\tc.round++\n\t}\n"},
+	}},
+	{26, "a cached result is evicted inside the window", "S11", kvTests, []edit{
+		{"kv/session.go", "\tif seq < s.acked {\n\t\treturn nil", "\tif seq <= s.acked {\n\t\treturn nil"},
+	}},
+	{27, "an unknown session is created silently", "S11", kvTests, []edit{
+		{"kv/kv.go", "case c.Flags&FlagRegister == 0:", "case c.Flags&FlagRegister == 0 && c.Client == 0:"},
+	}},
+	{31, "no sync at the roll of a segment", "S14", walTests, []edit{
+		{"wal/batch.go", "if err := l.file.Sync(); err != nil {\n\t\t\treturn fmt.Errorf(\"wal: sync segment %d, sealed", "if err := l.Err(); err != nil {\n\t\t\treturn fmt.Errorf(\"wal: sync segment %d, sealed"},
+	}},
+	{32, "no sync of the directory", "S14", walTests, []edit{
+		{"wal/segment.go", "\tif err == nil {\n\t\terr = fs.SyncDir(dir)\n\t}\n", ""},
+	}},
+	{33, "a failed sync is tried again", "S14", walTests, []edit{
+		{"wal/batch.go", "if err := l.file.Sync(); err != nil {\n\t\t\treturn l.fail(fmt.Errorf(\"wal: sync segment %d:", "if err := l.file.Sync(); err != nil && l.file.Sync() != nil {\n\t\t\treturn l.fail(fmt.Errorf(\"wal: sync segment %d:"},
+	}},
+	{34, "damage is taken for a torn tail", "tests", walTests, []edit{
+		{"wal/walk.go", "if !proven && (region == 0 || w.hasZeroSector(x, x+region)) {", "if !proven {"},
+	}},
+	{38, "the watermark is ahead of its sync", "S14, tests", walTests, []edit{
+		{"wal/batch.go", "\tl.pending = nil\n\tl.out = append(l.out, b)", "\tl.pending = nil\n\tif n := len(b.extents); n > 0 {\n\t\te := b.extents[n-1]\n\t\tl.durable.Store(place(e.seq, e.off+int64(e.to-e.from)) + sectorBytes)\n\t}\n\tl.out = append(l.out, b)"},
+	}},
+	{39, "fragments of two processes are put together", "tests", wireTests, []edit{
+		{"wire/reassembler.go", "k := key{Sender{h.Src, h.Incarnation, h.Boot}, f.Message}", "k := key{Sender{h.Src, h.Incarnation, 0}, f.Message}"},
+	}},
+	{40, "overlapping fragments are accepted", "tests", wireTests, []edit{
+		{"wire/reassembler.go", "if !bytes.Equal(place, f.Body) {", "if !bytes.Equal(place, f.Body) && copy(place, f.Body) == 0 {"},
+	}},
+	{43, "a timeout is told as \"not applied\"", "E2", clientTests, []edit{
+		{"kv/client/outcome.go", "return k.used == 0 && !k.lost", "return !k.lost"},
+	}},
+	{44, "a retry has a new number", "S11", clientTests, []edit{
+		{"kv/client/core.go", "\t\t\tc.enqueue(h)\n\t\t\tc.Counters.Resent++", "\t\t\tif o := &c.ops[h]; !o.cmd.Op.IsRead() {\n\t\t\t\tc.seqs.remove(o.cmd.Seq)\n\t\t\t\to.session, o.cmd.Seq = nil, 0\n\t\t\t}\n\t\t\tc.enqueue(h)\n\t\t\tc.Counters.Resent++"},
+	}},
+	{45, "uncommitted bytes are never credited back", "tests, E3", raftTests, []edit{
+		{"node/raft/replicate.go", "c.log.bytes(max(c.commit, c.firstOfTerm), c.log.last)", "c.log.bytes(c.firstOfTerm, c.log.last)"},
+	}},
+}
+
+// ruled has a mutant for each rule of safety that the code can carry so far;
+// rule N has the numbers from 100 + 10 N.
+var ruled = []mutant{
+	{110, "rule 1: a promise shrinks with a shorter timeout", "tests", raftTests, []edit{
+		{"node/raft/promise.go", "p.until = max(p.until, now+timeout)", "p.until = now + timeout"},
+	}},
+	{120, "rule 2: a restarted server forgets a promise that backs a lease", "tests", raftTests, []edit{
+		{"node/raft/promise.go", "if leases {", "if leases && largest == 0 {"},
+	}},
+	{140, "rule 4: a deadline passes while the sockets are not drained", "R4", nodeTests, []edit{
+		{"node/turn.go", "if drained && now >= ", "if now >= "},
+	}},
+	{150, "rule 5: an echo of another boot counts", "tests", raftTests, []edit{
+		{"node/raft/raft.go", "return m.EchoBoot == c.cfg.Boot && c.peer(m.From) != nil", "return c.peer(m.From) != nil"},
+	}},
+	{160, "rule 6: the hard state is written in one place only", "tests", walTests, []edit{
+		{"wal/wal.go", "\tl.pending.slot = true\n", ""},
+	}},
+	{161, "rule 6: an ack leaves before its term is durable", "S7", raftTests, []edit{
+		{"node/raft/replicate.go", "if !a.now || c.voteless || !c.hardDurable() {", "if !a.now || c.voteless {"},
+	}},
+	{170, "rule 7: the founding list is sent before it is durable", "R7", nodeTests, []edit{
+		{"node/found.go", "\tn.founding.persisting = true\n", "\tn.founding.persisting = true\n\tfor _, s := range n.identity.Pool {\n\t\tif s.ID != n.identity.ID {\n\t\t\tn.sendList(0, s.ID)\n\t\t}\n\t}\n"},
+	}},
+	{171, "rule 7: a server that holds a list counts as blank, and a second cluster is founded", "S7", nodeTests, []edit{
+		{"node/found.go", "\tcase f.Blank:\n", "\tcase f.Blank || n.founds():\n"},
+	}},
+	{180, "rule 8: a client follows another cluster than that of its first answer", "tests", clientTests, []edit{
+		{"kv/client/deliver.go", "!r.Blank && c.cluster != ([16]byte{}) && r.Cluster != c.cluster", "!r.Blank && c.cluster == r.Cluster && r.Cluster != c.cluster"},
+	}},
+	{190, "rule 9: a leader hears members of any incarnation", "tests", raftTests, []edit{
+		{"node/raft/raft.go", "k != nil && k.Incarnation != m.FromIncarnation", "k != nil && m.FromIncarnation == 0"},
+	}},
+	{220, "rule 12: a sector of a value may be all zero", "tests", walTests, []edit{
+		{"wal/record.go", "\t\tif isZero(body[p : p+sectorBytes]) {\n\t\t\thit = true", "\t\tif isZero(body[p : p+sectorBytes]) {\n\t\t\thit = false"},
+	}},
+	{230, "rule 13: a server with a damaged log leads", "tests", raftTests, []edit{
+		{"node/raft/election.go", "if c.voteless || c.damage.any() {", "if c.voteless {"},
+	}},
+	{231, "rule 13: a server acknowledges past its damage", "tests", raftTests, []edit{
+		{"node/raft/replicate.go", "m.Match = min(c.proven, c.durable, c.damage.first()-1)", "m.Match = min(c.proven, c.durable)"},
+	}},
+	{240, "rule 14: answers leave though their sync failed", "S6, S9", nodeTests, []edit{
+		{"node/persist.go", "\tif err != nil {\n\t\tn.fail(err)\n\t\treturn\n\t}\n\tindex, term, synced", "\tif err != nil {\n\t\tn.logger.Error(\"sync\", \"err\", err)\n\t}\n\tindex, term, synced"},
+	}},
+	{260, "rule 16: an entry larger than the datagram is not sent", "E3", nodeTests, []edit{
+		{"node/outbound.go", "\t\to.sendLarge(now, to, dst, wire.KindAppend, body)\n", ""},
+	}},
+	{280, "rule 18: a repetition by the network is refused as if it were a copy", "tests, E2", nodeTests, []edit{
+		{"node/inbound.go", " && !n.asked(now, &h, from) {", " && !n.asked(now, &h, from) && h.Src == 0 {"},
+	}},
+	{281, "rule 18: one refusal counts for all copies at a server", "tests, E2", clientTests, []edit{
+		{"kv/client/outcome.go", "if a.refused++; a.refused >= a.sent {", "if a.refused++; a.refused > 0 {"},
+	}},
+	{290, "rule 19: log time is the leader's clock", "R19", nodeTests, []edit{
+		{"node/step.go", "return max(n.stamp+max(now-n.stampAt, 0), 1)", "return max(n.stamp, now, 1)"},
+	}},
+	{291, "rule 19: an old registration is accepted", "tests", kvTests, []edit{
+		{"kv/session.go", "return registered >= now-Horizon && registered <= now+Horizon", "return registered <= now+Horizon"},
+	}},
+	{300, "rule 20: a one-shot session lives like any other", "tests", kvTests, []edit{
+		{"kv/session.go", "class = classOneShot\n", "class = classIdle\n"},
+	}},
+	{310, "rule 21: a repeat is executed again", "S11", kvTests, []edit{
+		{"kv/kv.go", "if k := p.cached(c.Seq); k != nil {", "if k := p.cached(c.Seq); k != nil && k.term == 0 {"},
+	}},
+}
