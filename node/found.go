@@ -281,7 +281,9 @@ func (n *Node) foundAnswer(now int64, h *wire.Header, f *wire.FoundAnswer) {
 		n.blankMember(now, h)
 	case n.core != nil:
 		n.incarnationTold(h, f)
-		n.heardMember(h.Src)
+		if h.Cluster == n.tag {
+			n.heardMember(h.Src)
+		}
 	case f.Blank:
 		n.founding.answers = slices.DeleteFunc(n.founding.answers, func(a foundingAnswer) bool { return a.id == h.Src })
 		n.founding.answers = append(n.founding.answers, foundingAnswer{id: h.Src, incarnation: h.Incarnation})

@@ -32,16 +32,19 @@ func (n *Node) Deliver(now int64, from netip.AddrPort, datagram []byte) {
 		n.Counters.DroppedDestination++
 		return
 	}
-	if h.Cluster != n.tag && h.Cluster != 0 && n.tag != 0 {
-		n.Counters.DroppedCluster++
+	foreign := h.Cluster != n.tag && h.Cluster != 0 && n.tag != 0
+	if foreign {
 		n.tellForeign(&h, from)
-		return
 	}
 	n.judged = false
 	for {
 		kind, payload, ok := frames.Next()
 		if !ok {
 			break
+		}
+		if foreign && kind != wire.KindFoundAsk && kind != wire.KindFoundAnswer {
+			n.Counters.DroppedCluster++
+			continue
 		}
 		if (kind == wire.KindRequest || kind == wire.KindFragment) && !n.asked(now, &h, from) {
 			break
@@ -76,7 +79,7 @@ const maxMismatches = 16
 
 func (n *Node) frame(now int64, h *wire.Header, from netip.AddrPort, kind wire.Kind, p []byte) {
 	switch kind {
-	case wire.KindAppend, wire.KindAck, wire.KindVote, wire.KindVoteReply:
+	case wire.KindAppend, wire.KindAck, wire.KindVote, wire.KindVoteReply, wire.KindTimeoutNow:
 		n.raftFrame(now, h, from, kind, p)
 	case wire.KindFoundAsk, wire.KindFoundAnswer, wire.KindFoundList:
 		n.foundFrame(now, h, from, kind, p)
@@ -117,8 +120,14 @@ func (n *Node) raftFrame(now int64, h *wire.Header, from netip.AddrPort, kind wi
 		return
 	}
 	n.heardMember(h.Src)
+	if m.Kind == raft.Ack && n.Leading() {
+		n.pace.noteAck(now, m.EchoSeq)
+	}
 	n.core.Step(now, &m)
 	n.absorb(now)
+	if m.Kind == raft.Append && n.core.Leader() == h.Src {
+		n.takeTimeout(m.Timeout)
+	}
 	n.entries, n.views = n.entries[:0], n.views[:0]
 }
 
@@ -148,6 +157,12 @@ func (n *Node) decodeRaft(m *raft.Message, kind wire.Kind, p []byte) bool {
 		}
 		m.Kind, m.Pre, m.Granted, m.Term, m.Reason = raft.VoteReply, f.Pre, f.Granted, f.Term, f.Reason
 		m.EchoBoot, m.LastIndex, m.LastTerm = f.EchoBoot, f.LastIndex, f.LastTerm
+	case wire.KindTimeoutNow:
+		var f wire.TimeoutNow
+		if f.Decode(p) != nil {
+			return false
+		}
+		m.Kind, m.Term, m.LastIndex = raft.TimeoutNow, f.Term, f.LastIndex
 	}
 	return true
 }

@@ -3,9 +3,11 @@ package node
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"balsa/kv"
+	"balsa/wal"
 	"balsa/wal/vfs"
 	"balsa/wire"
 )
@@ -22,8 +24,10 @@ type lab struct {
 	random  uint64
 	packets uint64 // numbers the client's datagrams
 	queue   []flight
+	changes []wire.MemberChangeReply
 	answers []answer                                   // what the client got
 	drop    func(from, to uint16, kind wire.Kind) bool // of datagrams that hold such a frame
+	held    map[uint16]*wal.Batch                      // theirs
 	stuck   map[uint16]bool                            // servers whose syncs do not end
 }
 
@@ -51,7 +55,7 @@ func labID(a netip.AddrPort) uint16 { return a.Port() - 7000 }
 
 // newLab makes count servers of which the first voters found the cluster.
 func newLab(t testing.TB, count, voters int) *lab {
-	l := &lab{t: t, now: 1, nodes: map[uint16]*Node{}, disks: map[uint16]*vfs.Mem{}, random: 1, stuck: map[uint16]bool{}}
+	l := &lab{t: t, now: 1, nodes: map[uint16]*Node{}, disks: map[uint16]*vfs.Mem{}, random: 1, stuck: map[uint16]bool{}, held: map[uint16]*wal.Batch{}}
 	var first []uint16
 	for id := uint16(1); id <= uint16(count); id++ {
 		l.pool = append(l.pool, wire.Server{ID: id, Addr: labAddr(id).String()})
@@ -94,7 +98,7 @@ func (l *lab) start(id uint16) *Node {
 
 // kill ends a server as kill -9 does: what was written stays.
 func (l *lab) kill(id uint16) {
-	l.nodes[id] = nil
+	l.nodes[id], l.held[id] = nil, nil
 	l.disks[id].ReleaseLocks()
 }
 
@@ -122,7 +126,7 @@ func (l *lab) turn(step int64) {
 	l.each(func(id uint16, n *Node) {
 		n.Turn(l.now, true)
 		l.collect(id, n)
-		for b := n.Batch(); b != nil && !l.stuck[id]; b = n.Batch() {
+		for b := l.batch(id, n); b != nil; b = l.batch(id, n) {
 			n.Persisted(l.now, b, persistBatch(b))
 			l.collect(id, n)
 			n.Turn(l.now, true)
@@ -137,6 +141,20 @@ func (l *lab) turn(step int64) {
 		at = l.now + 10e3
 	}
 	l.now = max(at, l.now+1000)
+}
+
+// batch is the next batch that ends; that of a stuck server does not, until it
+// is stuck no more.
+func (l *lab) batch(id uint16, n *Node) *wal.Batch {
+	b := l.held[id]
+	if b == nil {
+		b = n.Batch()
+	}
+	l.held[id] = nil
+	if l.stuck[id] {
+		l.held[id], b = b, nil
+	}
+	return b
 }
 
 func (l *lab) collect(id uint16, n *Node) {
@@ -251,6 +269,12 @@ func (l *lab) hear(f flight) {
 			}
 		case wire.KindHelloReply:
 			err = a.hello.Decode(p)
+		case wire.KindMemberReply:
+			var r wire.MemberChangeReply
+			if err = r.Decode(p); err == nil {
+				r.Configuration, r.Text = slices.Clone(r.Configuration), slices.Clone(r.Text)
+				l.changes = append(l.changes, r)
+			}
 		case wire.KindStatusReply:
 			err = a.status.Decode(p)
 		}

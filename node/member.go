@@ -83,7 +83,7 @@ func (n *Node) transferTo(now int64, named []wire.Server) error {
 func (n *Node) change(now int64, f *wire.MemberChange, named []wire.Server, r *wire.MemberChangeReply) {
 	status := n.core.Progress()
 	switch {
-	case status.Operation == f.Operation && status.Phase != raft.Stable:
+	case status.Operation == f.Operation && status.Phase != raft.PhaseStable:
 		r.Outcome = wire.OutcomeBegun
 		return
 	case status.GaveUp.Operation == f.Operation:
@@ -94,21 +94,24 @@ func (n *Node) change(now int64, f *wire.MemberChange, named []wire.Server, r *w
 		return
 	}
 	c := n.inForce()
-	target, missing, err := n.target(f.Verb, &c, named)
+	target, missing, err := n.target(f, &c, named)
 	switch {
 	case err != nil:
 		answerOf(r, err, 0)
 	case len(missing) == 0 && n.satisfied(f, &c, target):
 		r.Outcome, r.Index = wire.OutcomeDone, n.core.Status().ConfigurationIndex
+	case status.Operation == f.Operation:
+		r.Outcome, r.Text = wire.OutcomeRefused, []byte("it was cancelled or given up; ask again to begin anew")
 	case len(missing) > 0:
 		n.prepare(now, f, missing, r)
 	case f.DryRun:
 		r.Outcome, r.Text = wire.OutcomePlan, []byte(n.core.Plan(target).String())
 	default:
 		if f.Hold > 0 && n.o.Chaos {
-			n.core.Hold(raft.Phase(f.HoldPhase), now+f.Hold)
+			n.core.Hold(phaseName(f.HoldPhase), now+f.Hold)
 		}
 		answerOf(r, n.core.Change(now, raft.Change{Operation: f.Operation, Target: target, Force: f.Force}), wire.OutcomeBegun)
+		n.members = members{}
 	}
 }
 
@@ -141,7 +144,7 @@ func (n *Node) satisfied(f *wire.MemberChange, c *wire.Configuration, target []r
 
 // target is the voters that a request wants. missing are those of it whose
 // incarnation nobody has told us yet.
-func (n *Node) target(verb uint8, c *wire.Configuration, named []wire.Server) (target []raft.Member, missing []uint16, err error) {
+func (n *Node) target(f *wire.MemberChange, c *wire.Configuration, named []wire.Server) (target []raft.Member, missing []uint16, err error) {
 	voters := map[uint16]uint64{}
 	var ids []uint16
 	for _, m := range c.Members {
@@ -158,21 +161,23 @@ func (n *Node) target(verb uint8, c *wire.Configuration, named []wire.Server) (t
 			return nil, nil, fmt.Errorf("server %d is not in the pool: name it with its address, %d=HOST:PORT", s.ID, s.ID)
 		}
 		present := slices.Contains(ids, s.ID)
-		switch verb {
+		switch f.Verb {
 		case wire.VerbRemove:
 			ids = slices.DeleteFunc(ids, func(id uint16) bool { return id == s.ID })
 		case wire.VerbReplace:
 			if !present {
 				return nil, nil, fmt.Errorf("server %d is no voter: replace takes a voter that was made again; add brings in a new one", s.ID)
 			}
-			delete(voters, s.ID)
+			if c.Operation != f.Operation { // else it is done: the incarnation is the new one
+				delete(voters, s.ID)
+			}
 		case wire.VerbAdd:
 			if !present {
 				ids = append(ids, s.ID)
 			}
 		}
 	}
-	if verb == wire.VerbSet {
+	if f.Verb == wire.VerbSet {
 		ids = ids[:0]
 		for _, s := range named {
 			ids = append(ids, s.ID)
@@ -262,4 +267,22 @@ func (n *Node) incarnationTold(h *wire.Header, f *wire.FoundAnswer) {
 }
 
 // phase numbers how far a change of the membership is, as the wire does.
-func (n *Node) phase() uint8 { return uint8(n.core.Progress().Phase) }
+func (n *Node) phase() uint8 {
+	switch n.core.Progress().Phase {
+	case raft.PhaseLearner:
+		return wire.PhaseLearner
+	case raft.PhaseJoint:
+		return wire.PhaseJoint
+	}
+	return wire.PhaseStable
+}
+
+func phaseName(phase uint8) string {
+	switch phase {
+	case wire.PhaseLearner:
+		return raft.PhaseLearner
+	case wire.PhaseJoint:
+		return raft.PhaseJoint
+	}
+	return raft.PhaseStable
+}

@@ -30,7 +30,7 @@ import (
 
 // Defaults for a machine that is shared with other work (DESIGN, decision 15).
 const (
-	DefaultTimeout   = 300e6 // T: silence after which a follower stands, ns
+	DefaultTimeout   = 300e6 // T, ns, until something is measured: silence after which a follower stands
 	DefaultHeartbeat = 10e6  // ns between heartbeats of an idle leader
 	DefaultResend    = 30e6  // ns without progress after which a leader sends again
 )
@@ -42,10 +42,11 @@ type Options struct {
 	Resolve      func(addr string) (netip.AddrPort, error) // a configuration's address to one to send to
 	Random       func() uint64                             // unpredictable in production, seeded in the simulator
 	SegmentBytes int64                                     // of new log segments; 0 is the log's default
-	Timeout      int64                                     // T in ns; 0 is DefaultTimeout
+	Timeout      int64                                     // T in ns; 0 derives it from what is measured
 	Heartbeat    int64                                     // ns; 0 is DefaultHeartbeat
 	Resend       int64                                     // ns; 0 is DefaultResend
 	Datagram     int                                       // largest datagram to any address; 0: by the address (loopback or not)
+	Chaos        bool                                      // drills may hold a phase of a membership change
 	Logger       *slog.Logger
 	Observe      Observer // the simulator's invariants; nil in production
 }
@@ -68,6 +69,8 @@ type Node struct {
 	founding       founding
 	configurations configurations
 	ledTerm        uint64   // the term this server leads, 0 when it does not
+	ledLast        uint64   // the last entry it proposed when it stopped leading
+	turnAt         int64    // when the turn under way began
 	toldLeader     uint16   // the leader that the last log line named
 	foreign        []uint16 // servers of another cluster at our servers' addresses, told once
 
@@ -81,6 +84,7 @@ type Node struct {
 	pack    pack
 	reads   reads
 	members members
+	pace    pace
 	persist persist
 	applied uint64 // applied <= commit
 	commit  uint64 // what the core lets us apply
@@ -110,6 +114,10 @@ func Open(o Options, now int64) (*Node, error) {
 		return nil, errors.Join(fmt.Errorf("%s: the identity that init wrote: %w", o.Dir, err), log.Close())
 	}
 	n.logger = o.Logger.With("id", n.identity.ID)
+	n.pace = pace{fixed: o.Timeout != 0, timeout: o.Timeout, since: now}
+	if !n.pace.fixed {
+		n.pace.timeout = DefaultTimeout
+	}
 	n.parts = wire.NewReassembler(maxReassemblyBytes, maxReassemblySlots)
 	n.out.init(n)
 	n.clients.init()
@@ -130,9 +138,6 @@ func Open(o Options, now int64) (*Node, error) {
 }
 
 func (o Options) withDefaults() Options {
-	if o.Timeout == 0 {
-		o.Timeout = DefaultTimeout
-	}
 	if o.Heartbeat == 0 {
 		o.Heartbeat = DefaultHeartbeat
 	}
@@ -179,7 +184,7 @@ func (n *Node) startCore(now int64, recovery *wal.Recovery) error {
 	n.out.header.Cluster = n.tag
 	n.core = raft.New(raft.Config{
 		ID: n.identity.ID, Incarnation: n.identity.Incarnation, Boot: n.boot, Seed: n.o.Random(),
-		Timeout: n.o.Timeout, Heartbeat: n.o.Heartbeat, Resend: n.o.Resend,
+		Timeout: n.pace.timeout, Heartbeat: n.o.Heartbeat, Resend: n.o.Resend,
 		WindowBytes: windowBytes, UncommittedBytes: uncommittedBytes,
 	}, start, now)
 	if recovery.Voteless {

@@ -215,6 +215,7 @@ func (n *Node) send(now int64, m *raft.Message) {
 	}
 	switch m.Kind {
 	case raft.Append:
+		n.pace.noteSent(now, m.Seq)
 		n.sendAppend(now, to, m)
 	case raft.Ack:
 		f := wire.Ack{Term: m.Term, EchoBoot: m.EchoBoot, EchoRound: m.EchoRound, EchoSeq: m.EchoSeq, Match: m.Match,
@@ -226,6 +227,9 @@ func (n *Node) send(now int64, m *raft.Message) {
 	case raft.VoteReply:
 		f := wire.VoteReply{Pre: m.Pre, Granted: m.Granted, Term: m.Term, EchoBoot: m.EchoBoot, Reason: m.Reason, LastIndex: m.LastIndex, LastTerm: m.LastTerm}
 		f.Encode(n.out.must(to, m.To, wire.KindVoteReply, f.Size()))
+	case raft.TimeoutNow:
+		f := wire.TimeoutNow{Term: m.Term, LastIndex: m.LastIndex, AskBoot: n.boot}
+		f.Encode(n.out.must(to, m.To, wire.KindTimeoutNow, f.Size()))
 	default:
 		panic(fmt.Sprintf("outbound: message kind %d", m.Kind))
 	}

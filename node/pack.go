@@ -68,7 +68,7 @@ func (p *pack) reset() {
 // propose hands this turn's entries to the core. AppendEntries leave for the
 // followers before our own write begins.
 func (n *Node) propose(now int64) {
-	if n.core.Transferring() && len(n.pack.bodies) < heldBytes {
+	if n.core.Transferring() != 0 && len(n.pack.bodies) < heldBytes {
 		return // the next leader is being made: what is packed waits to be told who it is
 	}
 	for i := range n.pack.entries {

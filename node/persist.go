@@ -56,6 +56,7 @@ func (n *Node) Batch() *wal.Batch {
 		return nil
 	}
 	p.inflight = n.log.Take()
+	n.pace.batchAt = n.turnAt
 	p.inflightEnd, p.inflightSerial = p.inflight.LastIndex, p.serial
 	p.inflightHard, p.inflightState, p.hardPending = p.hardPending, p.hard, false
 	p.inflightAfter, p.after = p.after, p.inflightAfter[:0]
@@ -87,6 +88,7 @@ func (n *Node) Persisted(now int64, b *wal.Batch, err error) {
 	}
 	p.unpublished, p.publishAt = true, now+publishAfter
 	p.written = max(p.written, p.inflightEnd)
+	n.pace.delays[0].add(now - n.pace.batchAt)
 	if n.core == nil {
 		n.listPersisted(now)
 		return

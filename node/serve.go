@@ -25,6 +25,7 @@ type Config struct {
 	SegmentBytes int64
 	Timeout      time.Duration // T
 	Heartbeat    time.Duration
+	Chaos        bool // drills: see Options.Chaos
 	Logger       *slog.Logger
 	Ready        func(n *Node, listen netip.AddrPort) // called once, when the sockets are open
 }
@@ -81,7 +82,7 @@ func (s *shell) open() error {
 	}
 	n, err := Open(Options{
 		FS: vfs.OS, Dir: c.Data, Resolve: resolve, Random: random, SegmentBytes: c.SegmentBytes,
-		Timeout: int64(c.Timeout), Heartbeat: int64(c.Heartbeat), Logger: c.Logger,
+		Timeout: int64(c.Timeout), Heartbeat: int64(c.Heartbeat), Chaos: c.Chaos, Logger: c.Logger,
 	}, s.now())
 	if err != nil {
 		return err

@@ -11,10 +11,14 @@ func (n *Node) Turn(now int64, drained bool) {
 		return
 	}
 	n.Counters.Turns++
+	n.turnAt = now
 	if n.core == nil {
 		n.foundingTurn(now)
 		n.flushReplies(now)
 		return
+	}
+	if n.Leading() {
+		n.setTimeout(now)
 	}
 	if drained && now >= n.core.Deadline() {
 		n.core.Tick(now)

@@ -16,6 +16,8 @@ const (
 	KindProbeReply Kind = 7
 	KindJoin       Kind = 8
 	KindJoinAnswer Kind = 9
+	KindReadAsk    Kind = 10
+	KindReadAnswer Kind = 11
 
 	KindFoundAsk    Kind = 16
 	KindFoundAnswer Kind = 17
@@ -56,6 +58,10 @@ func (k Kind) String() string {
 		return "join"
 	case KindJoinAnswer:
 		return "join-answer"
+	case KindReadAsk:
+		return "read-ask"
+	case KindReadAnswer:
+		return "read-answer"
 	case KindFoundAsk:
 		return "found-ask"
 	case KindFoundAnswer:

@@ -43,6 +43,17 @@ func sampleConfiguration(joint bool) Configuration {
 	return c
 }
 
+// sampleTarget has a change under way: 2 is replaced, 7 is to become a voter.
+func sampleTarget() Configuration {
+	c := sampleConfiguration(true)
+	c.Target = []Member{
+		{ID: 1, Incarnation: 0x1111, Role: MemberVoter, Addr: "127.0.0.1:7101"},
+		{ID: 2, Incarnation: 0x2223, Role: MemberVoter, Addr: "node2:7102"},
+		{ID: 7, Incarnation: 0x7777, Role: MemberVoter, Addr: "[::1]:7107"},
+	}
+	return c
+}
+
 func encodeEntries(entries ...Entry) []byte {
 	var b []byte
 	for i := range entries {
@@ -71,6 +82,8 @@ func samples() []sample {
 		{"probe-reply", KindProbeReply, &ProbeReply{EchoBoot: 98, Nonce: 1, Term: 4, Leads: true}, func() frame { return new(ProbeReply) }},
 		{"join", KindJoin, &Join{AskBoot: 98, Term: 4, Cluster: [16]byte{1, 2}, Incarnation: 6, List: list}, func() frame { return new(Join) }},
 		{"join-answer", KindJoinAnswer, &JoinAnswer{EchoBoot: 98, Joined: true}, func() frame { return new(JoinAnswer) }},
+		{"read-ask", KindReadAsk, &ReadAsk{AskBoot: 98, Nonce: 7, Term: 4}, func() frame { return new(ReadAsk) }},
+		{"read-answer", KindReadAnswer, &ReadAnswer{EchoBoot: 98, Nonce: 7, Term: 4, Index: 9}, func() frame { return new(ReadAnswer) }},
 		{"found-ask", KindFoundAsk, &FoundAsk{AskBoot: 97}, func() frame { return new(FoundAsk) }},
 		{"found-answer", KindFoundAnswer, &FoundAnswer{EchoBoot: 97, List: list}, func() frame { return new(FoundAnswer) }},
 		{"found-answer-blank", KindFoundAnswer, &FoundAnswer{EchoBoot: 97, Blank: true, List: []byte{}}, func() frame { return new(FoundAnswer) }},
@@ -299,10 +312,14 @@ func TestAMismatchIsNeverLongerThanTheQuestionNorAnswered(t *testing.T) {
 }
 
 func TestConfigurationsAreDecodedStrictly(t *testing.T) {
-	for _, joint := range []bool{false, true} {
-		want := sampleConfiguration(joint)
+	for name, want := range map[string]Configuration{
+		"configuration": sampleConfiguration(false), "configuration-joint": sampleConfiguration(true), "configuration-target": sampleTarget(),
+	} {
 		shuffled := want
 		shuffled.Members = []Member{want.Members[2], want.Members[0], want.Members[1]}
+		if want.Target != nil {
+			shuffled.Target = []Member{want.Target[1], want.Target[2], want.Target[0]}
+		}
 		b := AppendConfiguration([]byte("odd"), &shuffled)[3:]
 		got, err := DecodeConfiguration(b)
 		if err != nil || !reflect.DeepEqual(got, want) {
@@ -315,10 +332,6 @@ func TestConfigurationsAreDecodedStrictly(t *testing.T) {
 		}
 		if _, err := DecodeConfiguration(append(b[:len(b):len(b)], make([]byte, 8)...)); err == nil {
 			t.Error("bytes behind the end passed")
-		}
-		name := "configuration"
-		if joint {
-			name += "-joint"
 		}
 		checkGolden(t, name, b)
 	}
@@ -334,8 +347,18 @@ func TestConfigurationsAreDecodedStrictly(t *testing.T) {
 		"too many":      func(c *Configuration) { c.Members = make([]Member, MaxMembers+1) },
 		"joint of none": func(c *Configuration) { c.Old = []uint16{} },
 		"old twice":     func(c *Configuration) { c.Old = []uint16{3, 3} },
+		"empty target":  func(c *Configuration) { c.Target = []Member{} },
+		"target twice":  func(c *Configuration) { c.Target[1].ID = 1 },
+		"learner aim":   func(c *Configuration) { c.Target[1].Role = MemberLearner },
+		"too long": func(c *Configuration) {
+			c.Members, c.Target = nil, nil
+			for i := range MaxMembers {
+				c.Members = append(c.Members, Member{ID: uint16(i + 1), Role: 1, Addr: strings.Repeat("a", MaxAddr)})
+			}
+			c.Target = c.Members
+		},
 	} {
-		c := sampleConfiguration(true)
+		c := sampleTarget()
 		spoil(&c)
 		if err := c.Check(); !errors.Is(err, ErrConfiguration) {
 			t.Errorf("%s: %v, want ErrConfiguration", what, err)

@@ -96,6 +96,8 @@ func FuzzConfiguration(f *testing.F) {
 		c := sampleConfiguration(joint)
 		f.Add(AppendConfiguration(nil, &c))
 	}
+	target := sampleTarget()
+	f.Add(AppendConfiguration(nil, &target))
 	f.Add(AppendServers(nil, []Server{{1, "a:1"}, {2, ""}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if c, err := DecodeConfiguration(b); err == nil {

@@ -33,7 +33,7 @@ const (
 	Ack                               // the answer to it
 	Vote                              // a vote or, with Pre, a question whether one would be given
 	VoteReply                         // the answer to it
-	TimeoutNow                        // leadership transfer; laid out, not used yet
+	TimeoutNow                        // the leader's word to campaign at once
 )
 
 func (k MessageKind) String() string {
@@ -60,6 +60,7 @@ const (
 	ReasonVoted          // for another in this term
 	ReasonLog            // the asker's log is behind
 	ReasonVoteless       // this server lost its memory of votes
+	ReasonRemoved        // a committed configuration that the asker does not have leaves it out
 )
 
 // Message is every message; each kind uses some fields.

@@ -48,19 +48,20 @@ func (c *Core) mayCampaign() bool {
 
 func (c *Core) preCampaign() {
 	c.resetElection()
-	c.preTerm, c.ownVote = 0, true
+	c.preTerm, c.ownVote, c.handed = 0, true, false
 	c.become(PreCandidate, 0)
 	c.beginVotes()
 	if won, _ := c.ballots(); won {
-		c.campaign()
+		c.campaign(false)
 	}
 }
 
-func (c *Core) campaign() {
+// campaign begins a term. One handed over by its leader overrides the promises made to that leader.
+func (c *Core) campaign(handed bool) {
 	term := max(c.hard.Term, c.preTerm) + 1
 	c.setHard(HardState{Term: term, Vote: c.cfg.ID})
 	c.votedFor = c.cfg.Incarnation
-	c.proven, c.ack, c.ownVote = 0, pendingAck{}, false
+	c.proven, c.ack, c.ownVote, c.handed = 0, pendingAck{}, false, handed
 	c.resetElection()
 	c.become(Candidate, 0)
 	c.beginVotes()
@@ -79,7 +80,7 @@ func (c *Core) askVotes(again bool) {
 	if again && !c.hardDurable() {
 		return
 	}
-	m := Message{Kind: Vote, Pre: c.role == PreCandidate, Term: c.hard.Term, LastIndex: c.log.last, LastTerm: c.log.lastTerm()}
+	m := Message{Kind: Vote, Pre: c.role == PreCandidate, Transfer: c.handed, Term: c.hard.Term, LastIndex: c.log.last, LastTerm: c.log.lastTerm()}
 	for i := range c.peers {
 		if p := &c.peers[i]; (p.voter || p.oldVoter) && p.ballot == ballotNone {
 			m.To = p.id
@@ -92,7 +93,9 @@ func (c *Core) askVotes(again bool) {
 func (c *Core) stepVote(m *Message) {
 	r := Message{Kind: VoteReply, To: m.From, Pre: m.Pre, EchoBoot: m.FromBoot}
 	r.LastIndex, r.LastTerm = c.log.last, c.log.lastTerm()
-	if (c.role == Leader || c.promise.holds(c.now)) && !m.Transfer {
+	if c.removed(m) {
+		r.Reason = ReasonRemoved
+	} else if (c.role == Leader || c.promise.holds(c.now)) && !c.overrides(m) {
 		r.Reason = ReasonPromised
 	} else if m.Pre {
 		r.Reason = c.judge(m)
@@ -107,6 +110,21 @@ func (c *Core) stepVote(m *Message) {
 	}
 	r.Granted, r.Term = r.Reason == ReasonNone, c.hard.Term
 	c.answer(r)
+}
+
+// removed tells whether the asker is not named by a committed configuration that it does not have yet. It cannot win,
+// and may not raise a term; what it learns from the answer is only a hint, for people.
+func (c *Core) removed(m *Message) bool {
+	for i := len(c.configs) - 1; i >= 0; i-- {
+		k := &c.configs[i]
+		if k.has(Member{ID: m.From, Incarnation: m.FromIncarnation}) {
+			return false
+		}
+		if k.Index <= c.commit {
+			return m.LastIndex < k.Index
+		}
+	}
+	return false
 }
 
 // judge says why m does not deserve the vote, or ReasonNone. A pre-vote is judged by its log only: its winner begins a
@@ -166,6 +184,7 @@ func (c *Core) stepVoteReply(m *Message) {
 			return
 		}
 	}
+	c.toldRemoved = c.toldRemoved || m.Reason == ReasonRemoved
 	if m.Granted {
 		p.ballot = ballotGranted
 	} else {
@@ -186,7 +205,7 @@ func (c *Core) decide() {
 	won, lost := c.ballots()
 	switch {
 	case won && c.role == PreCandidate:
-		c.campaign()
+		c.campaign(false)
 	case won && c.hardDurable():
 		c.lead()
 	case lost:
@@ -199,7 +218,7 @@ func (c *Core) decide() {
 func (c *Core) lead() {
 	c.become(Leader, c.cfg.ID)
 	c.reads.clear()
-	c.leaving = false
+	c.endLeadership()
 	for i := range c.peers {
 		c.peers[i].restart(c.now, c.log.last+1)
 	}

@@ -1,6 +1,9 @@
 package raft
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Check sweeps the whole core for what must always hold, and says what does not. Tests and the simulator run it after
 // each step; it is linear in what the core keeps.
@@ -54,7 +57,7 @@ func (c *Core) checkConfigurations() error {
 		}
 	}
 	n := len(c.configs)
-	if n > 1 && c.role == Leader && c.configs[n-1].Index > c.firstOfTerm && c.configs[n-2].Index > c.commit {
+	if n > 1 && c.role == Leader && c.configs[n-1].Index > c.firstOfTerm && c.configs[n-2].Index > c.commit && !c.cancelled() {
 		return fmt.Errorf("two uncommitted configurations, at %d and %d", c.configs[n-2].Index, c.configs[n-1].Index)
 	}
 	k := c.inForce()
@@ -72,6 +75,13 @@ func (c *Core) checkConfigurations() error {
 		return fmt.Errorf("%d peers for %d other members", len(c.peers), others)
 	}
 	return nil
+}
+
+// cancelled tells whether the last configuration takes back the joint one before it, as its own leader may.
+func (c *Core) cancelled() bool {
+	n := len(c.configs)
+	k, joint := &c.configs[n-1], &c.configs[n-2]
+	return joint.Index > c.firstOfTerm && len(k.Old) == 0 && slices.Equal(k.voters(), joint.Old)
 }
 
 func (c *Core) checkRole() error {

@@ -12,10 +12,12 @@ type Member struct {
 	Voter       bool // of the new set; others are learners, or old voters on their way out
 }
 
-// Configuration lists everyone. While joint, Old has the voters of the old set, each also among Members.
+// Configuration lists everyone. While joint, Old has the voters of the old set, each also among Members. Target has the
+// voters that the change under way wants, nil when none is; Operation names the change that made it.
 type Configuration struct {
 	Members   []Member
 	Old       []uint16
+	Target    []Member
 	Leases    bool
 	Operation uint64
 }
@@ -27,7 +29,7 @@ type IndexedConfiguration struct {
 }
 
 func (k Configuration) clone() Configuration {
-	k.Members, k.Old = slices.Clone(k.Members), slices.Clone(k.Old)
+	k.Members, k.Old, k.Target = slices.Clone(k.Members), slices.Clone(k.Old), slices.Clone(k.Target)
 	return k
 }
 
@@ -46,7 +48,8 @@ func (k *Configuration) isVoter(id uint16, incarnation uint64) bool {
 	return m != nil && m.Incarnation == incarnation && (m.Voter || slices.Contains(k.Old, id))
 }
 
-// valid tells whether k can be put in force: ids distinct, a voter in the new set, old voters among the members.
+// valid tells whether k can be put in force: ids distinct, a voter in the new set, old voters among the members, and a
+// target, if any, of distinct servers that are known.
 func (k *Configuration) valid() bool {
 	voters := 0
 	for i, m := range k.Members {
@@ -59,6 +62,12 @@ func (k *Configuration) valid() bool {
 	}
 	for i, id := range k.Old {
 		if k.member(id) == nil || slices.Contains(k.Old[:i], id) {
+			return false
+		}
+	}
+	for i, t := range k.Target {
+		same := func(o Member) bool { return o.ID == t.ID }
+		if t.ID == 0 || t.ID == voteSpent || t.Incarnation == 0 || slices.ContainsFunc(k.Target[:i], same) {
 			return false
 		}
 	}
@@ -84,6 +93,12 @@ func (c *Core) enforce() {
 		}
 		p := peer{id: m.ID, incarnation: m.Incarnation}
 		p.restart(c.now, c.log.last+1)
+		c.change.departing = slices.DeleteFunc(c.change.departing, func(d departing) bool {
+			if d.id == m.ID && d.incarnation == m.Incarnation {
+				p = d.peer // back before it was gone
+			}
+			return d.id == m.ID
+		})
 		for i := range before {
 			if before[i].id == m.ID && before[i].incarnation == m.Incarnation {
 				p = before[i]
@@ -91,6 +106,11 @@ func (c *Core) enforce() {
 		}
 		p.voter, p.oldVoter = m.Voter, old
 		c.peers = append(c.peers, p)
+	}
+	for i := range before {
+		if c.role == Leader && k.member(before[i].id) == nil {
+			c.depart(before[i], k.Index)
+		}
 	}
 	slices.SortFunc(c.peers, func(a, b peer) int { return int(a.id) - int(b.id) })
 	if cap(c.scratch) <= len(c.peers) {
@@ -127,26 +147,6 @@ func (c *Core) restoreConfiguration(index uint64, k *Configuration) {
 // configuration in force is committed (under both majorities, if it is joint).
 func (c *Core) mayChange() bool {
 	return c.commit >= c.firstOfTerm && c.inForce().Index <= c.commit
-}
-
-// checkLeaving notes that a committed configuration has no vote for this leader.
-func (c *Core) checkLeaving() {
-	if k := c.inForce(); k.Index <= c.commit && c.commit >= c.firstOfTerm && !c.self && !c.old {
-		c.leaving = true
-	}
-}
-
-// leave tells everyone what is committed, once, and stops leading.
-func (c *Core) leave() {
-	for i := range c.peers {
-		c.heartbeat(&c.peers[i])
-	}
-	if c.reads.clear() {
-		c.eff.ReadsLost = true
-	}
-	c.leaving, c.proven = false, 0
-	c.resetElection()
-	c.become(Follower, 0)
 }
 
 func (c *Core) peer(id uint16) *peer {

@@ -26,6 +26,7 @@ type peer struct {
 	heartbeatAt       int64
 	resendAt          int64
 	resendWait        int64
+	catch             catchUp // of a learner
 }
 
 func (p *peer) votes(old bool) bool {
@@ -39,6 +40,7 @@ func (p *peer) votes(old bool) bool {
 func (p *peer) restart(now int64, next uint64) {
 	*p = peer{id: p.id, incarnation: p.incarnation, voter: p.voter, oldVoter: p.oldVoter,
 		next: next, probing: true, contact: now, heartbeatAt: now}
+	p.beginCatchUp(now, next-1)
 }
 
 // reprobe goes back to what is certain. seq is the number of the next message.
@@ -82,6 +84,8 @@ type Status struct {
 	PromisedUntil         int64
 	Peers                 []PeerStatus // as leader
 	Dropped, Violations   uint64       // messages that could not be right; that contradicted what Raft guarantees
+	Removed               bool         // a voter said that this server was removed; a hint, void once a leader is heard
+	Transferring          uint16       // as leader: whom leadership is being handed to
 	Withheld              uint64       // answers not given because the term or vote was still being written
 }
 
@@ -90,7 +94,7 @@ func (c *Core) Status() Status {
 	s := Status{Role: c.role, Term: c.hard.Term, Vote: c.hard.Vote, Leader: c.leader, Last: c.log.last, Commit: c.commit,
 		Durable: c.durable, Voteless: c.voteless, Configuration: c.inForce().Configuration.clone(),
 		ConfigurationIndex: c.inForce().Index, Joint: c.joint, Voter: c.self || c.old, PromisedUntil: c.promise.until,
-		Dropped: c.dropped, Violations: c.violations, Withheld: c.withheld}
+		Dropped: c.dropped, Violations: c.violations, Withheld: c.withheld, Removed: c.toldRemoved, Transferring: c.transfer.to}
 	if c.damage.any() {
 		s.FirstDamaged = c.damage.first()
 	}

@@ -10,6 +10,10 @@ func (p *promise) keep(now, timeout int64) { p.until = max(p.until, now+timeout)
 // holds tells whether a vote would break the promise.
 func (p *promise) holds(now int64) bool { return now < p.until }
 
+// SetTimeout changes T from now on: what this server hands out as leader, and how long it waits as candidate. What was
+// promised stays promised.
+func (c *Core) SetTimeout(timeout int64) { c.cfg.Timeout = min(timeout, c.cfg.LargestTimeout) }
+
 // restart begins without a promise: what was promised before a crash is forgotten, which is only safe while no lease
 // rests on it. Where the configuration allows leases, the vote is held for the largest timeout there is.
 func (p *promise) restart(now int64, leases bool, largest int64) {

@@ -130,20 +130,25 @@ type Core struct {
 	damage      damage
 	truncSerial uint64 // the Effects of the last truncation: older syncs prove nothing about entries
 
-	configs    []IndexedConfiguration // ascending; the last is in force
-	peers      []peer                 // everyone else the configuration in force names, by id
-	self, old  bool                   // this server is a voter of the (new, old) set in force
-	joint      bool
-	promise    promise
-	electionAt int64  // when an election begins, if nothing is heard
-	votesAt    int64  // when unanswered vote requests are repeated
-	preTerm    uint64 // the highest term told by answers to a pre-vote; a hint, never adopted
-	votedFor   uint64 // the incarnation that has the vote of this term; 0: unknown since a restart
-	ownVote    bool   // the vote for itself counts: it is durable, or a pre-vote
-	withheld   uint64
+	configs     []IndexedConfiguration // ascending; the last is in force
+	peers       []peer                 // everyone else the configuration in force names, by id
+	self, old   bool                   // this server is a voter of the (new, old) set in force
+	joint       bool
+	promise     promise
+	electionAt  int64  // when an election begins, if nothing is heard
+	votesAt     int64  // when unanswered vote requests are repeated
+	preTerm     uint64 // the highest term told by answers to a pre-vote; a hint, never adopted
+	votedFor    uint64 // the incarnation that has the vote of this term; 0: unknown since a restart
+	ownVote     bool   // the vote for itself counts: it is durable, or a pre-vote
+	handed      bool   // this candidacy is at the word of the last leader
+	toldRemoved bool   // a voter said that this server was removed; until a leader is heard
+	withheld    uint64
 
 	firstOfTerm uint64 // leader: its no-op
 	leaving     bool   // leader: not a voter of a committed configuration; goes once that is announced
+	announce    bool   // and that is still to do
+	change      change
+	transfer    transfer
 	seq         uint64 // numbers Append messages
 	round       uint64 // numbers read rounds; never falls while this boot lives
 	reads       reads
@@ -201,6 +206,8 @@ func (c *Core) Step(now int64, m *Message) {
 		c.stepVote(m)
 	case VoteReply:
 		c.stepVoteReply(m)
+	case TimeoutNow:
+		c.stepTimeoutNow(m)
 	default:
 		c.dropped++
 	}
@@ -215,7 +222,11 @@ func (c *Core) plausible(m *Message) bool {
 	if k := c.inForce().member(m.From); k != nil && k.Incarnation != m.FromIncarnation {
 		return false
 	}
-	if m.Kind == Ack || m.Kind == VoteReply {
+	switch m.Kind {
+	case Ack:
+		p := c.otherByID(m.From)
+		return m.EchoBoot == c.cfg.Boot && p != nil && p.incarnation == m.FromIncarnation
+	case VoteReply:
 		return m.EchoBoot == c.cfg.Boot && c.peer(m.From) != nil
 	}
 	return true
@@ -282,11 +293,15 @@ func (c *Core) Synced(now int64, serial, index, term uint64) {
 // message for each peer however many proposals there were. The Effects are valid until the next Take.
 func (c *Core) Take() *Effects {
 	if c.role == Leader {
-		for i := range c.peers {
-			c.replicate(&c.peers[i])
+		c.stepChange()
+		c.announceDepartures()
+		for i := 0; c.other(i) != nil; i++ {
+			c.replicate(c.other(i))
 		}
 		if c.leaving {
 			c.leave()
+		} else {
+			c.stepTransfer()
 		}
 	} else {
 		c.flushAck()
@@ -353,13 +368,19 @@ func (c *Core) becomeFollower(term uint64, leader uint16) {
 		if c.reads.clear() {
 			c.eff.ReadsLost = true
 		}
-		c.leaving = false
+		c.endLeadership()
 		c.proven = 0
 	}
 	if c.role != Follower {
 		c.resetElection()
 	}
 	c.become(Follower, leader)
+}
+
+// endLeadership forgets what only a leader may go by: a held phase ends with its leader, too.
+func (c *Core) endLeadership() {
+	c.leaving, c.announce, c.transfer = false, false, transfer{}
+	c.change = change{gaveUp: c.change.gaveUp, departing: c.change.departing[:0]}
 }
 
 func (c *Core) become(role Role, leader uint16) {

@@ -13,7 +13,7 @@ type waitingRead struct{ ticket, round, index uint64 }
 // Read opens a ticket for all reads of this turn. The ticket comes back in Reads, or is void with ReadsLost.
 func (c *Core) Read(now int64) (ticket uint64, err error) {
 	c.advance(now)
-	if c.role != Leader || c.leaving {
+	if c.role != Leader || c.leaving && c.transfer.to == 0 {
 		return 0, ErrNotLeader
 	}
 	if len(c.reads.waiting) >= c.cfg.ReadsWaiting {

@@ -5,8 +5,8 @@ package raft
 // Propose appends e to the leader's log; Index and Term are set. It leaves for the followers with the next Take.
 func (c *Core) Propose(now int64, e *Entry) error {
 	c.advance(now)
-	if c.role != Leader || c.leaving {
-		return ErrNotLeader
+	if err := c.mayLead(); err != nil {
+		return err
 	}
 	if e.Kind == 0 || e.Kind > lastEntryKind || (e.Kind == Configuring) != (e.Config != nil) || e.Config != nil && !e.Config.valid() {
 		return ErrInvalid
@@ -86,8 +86,9 @@ func (c *Core) tickLeader() {
 		c.becomeFollower(c.hard.Term, 0)
 		return
 	}
-	for i := range c.peers {
-		p := &c.peers[i]
+	c.tickDeparting()
+	for i := 0; c.other(i) != nil; i++ {
+		p := c.other(i)
 		switch {
 		case p.outstanding() && c.now >= p.resendAt:
 			p.reprobe(c.seq + 1)
@@ -114,9 +115,9 @@ func (c *Core) quorumUntil() int64 {
 }
 
 func (c *Core) leaderDeadline() int64 {
-	at := c.quorumUntil()
-	for i := range c.peers {
-		p := &c.peers[i]
+	at := min(c.quorumUntil(), c.changeDeadline(), c.transferDeadline())
+	for i := 0; c.other(i) != nil; i++ {
+		p := c.other(i)
 		at = min(at, p.heartbeatAt)
 		if p.outstanding() || p.probing && p.waiting {
 			at = min(at, p.resendAt)
@@ -138,27 +139,34 @@ func (c *Core) stepAck(m *Message) {
 		c.dropped++
 		return
 	}
-	p := c.peer(m.From)
+	p := c.otherByID(m.From)
 	if p.boot != m.FromBoot {
 		// It restarted: what it held and had not synced is gone, and what it had synced may have come back damaged.
 		if p.boot != 0 {
 			p.reprobe(m.EchoSeq)
-			p.match, p.held = 0, 0
+			p.match, p.held, p.catch.done = 0, 0, false
 		}
 		p.boot = m.FromBoot
 	}
 	p.contact = c.now
 	p.promised = m.EchoTimeout
 	p.round = max(p.round, m.EchoRound)
-	if p.heard(m.Match, m.LastIndex) {
+	further := p.heard(m.Match, m.LastIndex)
+	if further {
 		p.resendWait = c.cfg.Resend
 		p.resendAt = c.now + p.resendWait
+	}
+	if !p.voter && !p.oldVoter {
+		c.heardOfLearner(p, further)
 	}
 	if m.Reject {
 		c.rejected(p, m)
 	} else if p.probing && m.EchoSeq >= p.resetSeq {
 		p.probing, p.waiting = false, false
 		p.next = p.held + 1
+	}
+	if len(c.change.departing) > 0 {
+		c.heardOfDeparture(m)
 	}
 	c.advanceCommit()
 }
@@ -219,6 +227,7 @@ func (c *Core) stepAppend(m *Message) {
 		c.becomeFollower(m.Term, m.From)
 	}
 	c.become(Follower, m.From)
+	c.toldRemoved = false
 	timeout := m.Timeout
 	if timeout <= 0 {
 		timeout = c.cfg.Timeout

@@ -1,0 +1,76 @@
+package node
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+func TestBucketsHoldWhatTheySay(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 100000 {
+		ns := int64(rng.Uint64() >> (1 + rng.IntN(62)))
+		b := bucket(ns)
+		if b < 0 || b >= len(delays{}.counts) {
+			t.Fatalf("%d: bucket %d", ns, b)
+		}
+		if c := ceiling(b); ns >= c && c > 0 || ns > 64 && float64(c) > 1.26*float64(ns) {
+			t.Fatalf("%d: bucket %d ends at %d", ns, b, c)
+		}
+	}
+}
+
+func TestQuantileIsThatOfASortedList(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	var d delays
+	var all []int64
+	for range 20000 {
+		ns := int64(rng.ExpFloat64() * 1e6)
+		d.add(ns)
+		all = append(all, ns)
+	}
+	slices.Sort(all)
+	exact := all[len(all)-len(all)/1000-1]
+	if got := d.p999(); got < exact || float64(got) > 1.3*float64(exact) {
+		t.Errorf("got %d, want %d to a quarter above it", got, exact)
+	}
+}
+
+func TestTheTimeoutRisesAtOnceAndFallsSlowly(t *testing.T) {
+	p := pace{timeout: DefaultTimeout}
+	now := int64(1)
+	feed := func(delay int64, windows int) (changes int) {
+		for end := now + int64(windows)*paceWindow; now < end; now += 10e6 {
+			p.delays[0].add(delay)
+			if _, changed := p.settle(now); changed {
+				changes++
+			}
+		}
+		return changes
+	}
+	feed(1e6, 6)
+	if p.timeout != paceLeast {
+		t.Errorf("with delays of 1 ms T is %d, want the least, %d", p.timeout, int64(paceLeast))
+	}
+	feed(50e6, 1)
+	if p.timeout < 500e6 || p.timeout > 650e6 {
+		t.Errorf("with delays of 50 ms T is %d, want about ten times as much", p.timeout)
+	}
+	high := p.timeout
+	feed(40e6, 4)
+	if p.timeout != high {
+		t.Errorf("T followed a small change, from %d to %d", high, p.timeout)
+	}
+	feed(500e6, 2)
+	if p.timeout != paceMost {
+		t.Errorf("T is %d, want the most, %d", p.timeout, int64(paceMost))
+	}
+	if changes := feed(5e6, 8); changes > 4 {
+		t.Errorf("T changed %d times on its way down", changes)
+	}
+	fixed := pace{timeout: 77, fixed: true}
+	fixed.delays[0].add(1)
+	if got, changed := fixed.settle(paceWindow * 3); got != 77 || changed {
+		t.Errorf("a timeout set by the operator became %d", got)
+	}
+}
