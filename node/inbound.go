@@ -123,6 +123,10 @@ func (n *Node) raftFrame(now int64, h *wire.Header, from netip.AddrPort, kind wi
 	if m.Kind == raft.Ack && n.Leading() {
 		n.pace.noteAck(now, m.EchoSeq)
 	}
+	if m.Kind == raft.Vote {
+		n.votes.note(&m)
+		n.breakVote(&m)
+	}
 	n.core.Step(now, &m)
 	n.absorb(now)
 	if m.Kind == raft.Append && n.core.Leader() == h.Src {
@@ -225,6 +229,9 @@ func (n *Node) request(now int64, h *wire.Header, from netip.AddrPort, p []byte)
 	}
 	if !n.Leading() || h.Cluster != n.tag {
 		n.refuseAll(h, from, &f)
+		return
+	}
+	if n.breakServing() {
 		return
 	}
 	c := n.clients.touch(now, h.Incarnation, from)

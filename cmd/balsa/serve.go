@@ -23,6 +23,8 @@ type serveFlags struct {
 	insecure             bool
 	segment              byteSize
 	profile, format      *choice
+	chaos                bool
+	breakRule            string
 	level                slog.LevelVar
 }
 
@@ -32,7 +34,6 @@ var laterServeFlags = []string{"http", "redis", "secret-file"}
 func serveCommand(s *streams) *cobra.Command {
 	o := &serveFlags{profile: newChoice("shared", "dedicated"), format: newChoice("text", "json")}
 	var level string
-	var chaos bool
 	cmd := &cobra.Command{
 		Use:   "serve --data DIR",
 		Short: "run one server",
@@ -47,7 +48,7 @@ Every flag is also an environment variable (BALSA_SEGMENT_SIZE for --segment-siz
 			if err := settle(f); err != nil {
 				return err
 			}
-			for _, name := range append(laterServeFlags, "chaos") {
+			for _, name := range laterServeFlags {
 				if f.Changed(name) {
 					return notYet("serve --" + name)
 				}
@@ -77,8 +78,9 @@ Every flag is also an environment variable (BALSA_SEGMENT_SIZE for --segment-siz
 		f.String(name, "", "not there yet")
 		f.MarkHidden(name)
 	}
-	f.BoolVar(&chaos, "chaos", false, "not there yet")
-	f.MarkHidden("chaos")
+	f.BoolVar(&o.chaos, "chaos", false, "let membership changes be held in a phase (--hold): for demonstrations and drills")
+	f.StringVar(&o.breakRule, "break", "", "with --chaos, a rule to break: for the tests of the demonstrations")
+	f.MarkHidden("break")
 	return cmd
 }
 
@@ -92,7 +94,7 @@ func serve(cmd *cobra.Command, s *streams, o *serveFlags) error {
 	defer stop()
 	logger := slog.New(o.handler(s.err))
 	err := node.Serve(ctx, node.Config{
-		Data: o.data, Listen: o.listen, Insecure: o.insecure, SegmentBytes: int64(o.segment), Logger: logger,
+		Data: o.data, Listen: o.listen, Insecure: o.insecure, SegmentBytes: int64(o.segment), Logger: logger, Chaos: o.chaos, Break: o.breakRule,
 		Ready: func(_ *node.Node, listen netip.AddrPort) { logger.Info("ready", "listen", listen, "data", o.data) },
 	})
 	return explainServe(o, err)

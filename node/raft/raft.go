@@ -69,6 +69,7 @@ type Config struct {
 	UncommittedBytes  int   // of this term, before Propose says ErrBusy; 32 MiB
 	EntryBytes        int   // assumed for an entry whose size is forgotten; 4 KiB
 	ReadsWaiting      int   // tickets open at once; 65536
+	NewVotersAlone    bool  // drills: while joint the new voters decide alone, which is what a joint configuration forbids
 }
 
 func (g Config) withDefaults() Config {

@@ -84,7 +84,7 @@ func ReadMembership(encoded []byte) (m Membership, err error) {
 	switch {
 	case m.Joint:
 		m.Phase = wire.PhaseJoint
-	case len(m.Learners) > 0:
+	case len(c.Target) > 0 || len(m.Learners) > 0:
 		m.Phase = wire.PhaseLearner
 	}
 	return m, nil
