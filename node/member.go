@@ -131,6 +131,7 @@ func (n *Node) change(now int64, f *wire.MemberChange, named []wire.Server, r *w
 		n.prepare(now, f, missing, r)
 	case f.DryRun:
 		r.Outcome, r.Text = wire.OutcomePlan, []byte(n.core.Plan(target).String())
+		n.members.operation = 0 // whoever comes next need not wait for what was only asked
 	default:
 		if f.Hold > 0 {
 			n.core.Hold(phaseName(f.HoldPhase), now+f.Hold)

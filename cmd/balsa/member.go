@@ -90,7 +90,13 @@ func (w *changeWord) parse(words []string, f *changeFlags) (*client.Change, erro
 	return ch, w.parseHold(ch, f.hold)
 }
 
+// word is what a message calls it.
 func (w *changeWord) word() string {
+	if w.verb == wire.VerbTransfer {
+		return w.name
+	}
+	return "member " + w.name
+}
 	return strings.TrimRight(strings.Fields(w.usage + " x")[0]+" "+w.name, " ")
 }
 
