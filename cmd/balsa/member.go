@@ -97,8 +97,6 @@ func (w *changeWord) word() string {
 	}
 	return "member " + w.name
 }
-	return strings.TrimRight(strings.Fields(w.usage + " x")[0]+" "+w.name, " ")
-}
 
 func (w *changeWord) server(part string) (wire.Server, error) {
 	number, addr, named := strings.Cut(part, "=")
