@@ -133,7 +133,7 @@ func (n *Node) change(now int64, f *wire.MemberChange, named []wire.Server, r *w
 		r.Outcome, r.Text = wire.OutcomePlan, []byte(n.core.Plan(target).String())
 		n.members.operation = 0 // whoever comes next need not wait for what was only asked
 	default:
-		if f.Hold > 0 {
+		if status.Phase == raft.PhaseStable { // a hold is this operation's own: it ends what an earlier one left
 			n.core.Hold(phaseName(f.HoldPhase), now+f.Hold)
 		}
 		answerOf(r, n.core.Change(now, raft.Change{Operation: f.Operation, Target: target, Force: f.Force}), wire.OutcomeBegun)

@@ -54,7 +54,7 @@ func demoCommand(s *streams) *cobra.Command {
 					return usagef("demo %s has nothing to switch off", d.Name)
 				}
 				if err := d.Play(ctx, binary, broken, s.out); err != nil {
-					return fmt.Errorf("demo: %w", err)
+					return &fault{code: exitFailed, err: fmt.Errorf("demo: %w", err)}
 				}
 			}
 			return nil

@@ -90,6 +90,9 @@ func (s *stage) refusal(ctx context.Context, voter, asker *local.Server) (string
 	ctx, cancel := context.WithTimeout(ctx, refusalPatience)
 	defer cancel()
 	for {
+		if view, err := local.Ask(ctx, s.client); err == nil && view.Leader == asker.ID {
+			return "", fmt.Errorf("server %d leads term %d, though its log lacks acknowledged values", asker.ID, view.Term)
+		}
 		line, err := logLine(voter, `msg="vote refused"`, fmt.Sprintf(" from=%d ", asker.ID), `reason="its log is behind"`)
 		if err == nil {
 			return line, nil
