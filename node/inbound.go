@@ -1,6 +1,7 @@
 package node
 
 import (
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"slices"
@@ -79,7 +80,8 @@ const maxMismatches = 16
 
 func (n *Node) frame(now int64, h *wire.Header, from netip.AddrPort, kind wire.Kind, p []byte) {
 	switch kind {
-	case wire.KindAppend, wire.KindAck, wire.KindVote, wire.KindVoteReply, wire.KindTimeoutNow:
+	case wire.KindAppend, wire.KindAck, wire.KindVote, wire.KindVoteReply, wire.KindTimeoutNow,
+		wire.KindProbe, wire.KindProbeReply, wire.KindReadAsk, wire.KindReadAnswer:
 		n.raftFrame(now, h, from, kind, p)
 	case wire.KindFoundAsk, wire.KindFoundAnswer, wire.KindFoundList:
 		n.foundFrame(now, h, from, kind, p)
@@ -167,6 +169,39 @@ func (n *Node) decodeRaft(m *raft.Message, kind wire.Kind, p []byte) bool {
 			return false
 		}
 		m.Kind, m.Term, m.LastIndex = raft.TimeoutNow, f.Term, f.LastIndex
+	default:
+		return decodeQuestion(m, kind, p)
+	}
+	return true
+}
+
+// decodeQuestion reads what one server asks another beside the log.
+func decodeQuestion(m *raft.Message, kind wire.Kind, p []byte) bool {
+	switch kind {
+	case wire.KindProbe:
+		var f wire.Probe
+		if f.Decode(p) != nil {
+			return false
+		}
+		m.Kind, m.Term, m.Seq = raft.Probe, f.Term, f.Nonce
+	case wire.KindProbeReply:
+		var f wire.ProbeReply
+		if f.Decode(p) != nil {
+			return false
+		}
+		m.Kind, m.Term, m.EchoBoot, m.EchoSeq, m.Leads = raft.ProbeReply, f.Term, f.EchoBoot, f.Nonce, f.Leads
+	case wire.KindReadAsk:
+		var f wire.ReadAsk
+		if f.Decode(p) != nil {
+			return false
+		}
+		m.Kind, m.Term, m.Seq = raft.ReadAsk, f.Term, f.Nonce
+	case wire.KindReadAnswer:
+		var f wire.ReadAnswer
+		if f.Decode(p) != nil {
+			return false
+		}
+		m.Kind, m.Term, m.EchoBoot, m.EchoSeq, m.Index = raft.ReadAnswer, f.Term, f.EchoBoot, f.Nonce, f.Index
 	}
 	return true
 }
@@ -219,21 +254,24 @@ func toWAL(e *wire.Entry, w *wal.Entry) uint64 {
 
 // request takes what a client asks. Writes are packed into the entries of this
 // turn, repeats answered from their session, reads wait for this turn's round.
-// A server that does not lead refuses all of it, by sequence number, so that
-// the client knows this copy was definitely not applied (SAFETY 18).
+// A server that does not lead refuses the writes, by sequence number, so that
+// the client knows this copy was definitely not applied (SAFETY 18); reads it
+// serves itself, linearizable by the leader's round.
 func (n *Node) request(now int64, h *wire.Header, from netip.AddrPort, p []byte) {
 	var f wire.Request
 	if h.Src != wire.ClientNode || h.Incarnation == 0 || f.Decode(p) != nil {
 		n.Counters.DroppedMalformed++
 		return
 	}
-	if !n.Leading() || h.Cluster != n.tag {
+	if n.core == nil || h.Cluster != n.tag {
 		n.refuseAll(h, from, &f)
 		return
 	}
 	if n.breakServing() {
 		return
 	}
+	leading := n.Leading()
+	n.out.seqs = n.out.seqs[:0]
 	c := n.clients.touch(now, h.Incarnation, from)
 	rest := f.Ops
 	for range f.Count {
@@ -245,8 +283,15 @@ func (n *Node) request(now int64, h *wire.Header, from netip.AddrPort, p []byte)
 		if op.Client != c.id { // a client that has begun a new session has operations of the old one under way
 			c = n.clients.touch(now, op.Client, from)
 		}
-		n.operation(c, &op, rest[:size])
+		if leading || op.Op.IsRead() && n.core.Leader() != 0 {
+			n.operation(c, &op, rest[:size])
+		} else {
+			n.out.seqs = binary.LittleEndian.AppendUint64(n.out.seqs, op.Seq)
+		}
 		rest = rest[size:]
+	}
+	if len(n.out.seqs) > 0 {
+		n.notLeader(from, n.out.seqs)
 	}
 }
 
@@ -269,6 +314,17 @@ func (n *Node) operation(c *client, op *kv.Command, encoded []byte) {
 	n.pack.add(op, encoded, n.out.entryLimit)
 }
 
-// Refused takes the kernel's word that nothing listens at an address. It is a
-// hint and changes no state: anybody can forge it.
-func (n *Node) Refused(_ int64, _ netip.AddrPort) { n.Counters.Refused++ }
+// Refused takes the kernel's word that nothing listens at an address. Anybody
+// can forge it: the core takes it for no more than a hint (SAFETY 2, 3).
+func (n *Node) Refused(now int64, addr netip.AddrPort) {
+	n.Counters.Refused++
+	if n.core == nil || n.err != nil {
+		return
+	}
+	for i := range n.out.peers {
+		if p := &n.out.peers[i]; p.to == addr && p.id != n.identity.ID {
+			n.core.Refused(now, p.id)
+			n.absorb(now)
+		}
+	}
+}

@@ -28,6 +28,7 @@ type lab struct {
 	answers []answer                                   // what the client got
 	drop    func(from, to uint16, kind wire.Kind) bool // of datagrams that hold such a frame
 	held    map[uint16]*wal.Batch                      // theirs
+	silent  bool                                       // dead servers send no ICMP
 	stuck   map[uint16]bool                            // servers whose syncs do not end
 }
 
@@ -120,6 +121,8 @@ func (l *lab) turn(step int64) {
 			n.Deliver(l.now, f.from, f.bytes)
 		} else if labID(f.to) == labClient {
 			l.hear(f)
+		} else if sender := l.nodes[labID(f.from)]; sender != nil && !l.silent {
+			sender.Refused(l.now, f.to) // as the kernel of a machine whose process is gone
 		}
 	}
 	at := l.now + step

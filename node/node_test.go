@@ -79,6 +79,57 @@ func TestAFollowerRefusesBySequenceNumber(t *testing.T) {
 	}
 }
 
+func TestADeadProcessIsNoticedBeforeItsTimeout(t *testing.T) {
+	for _, silent := range []bool{false, true} {
+		l := newLab(t, 3, 3)
+		l.silent = silent
+		old := l.elect().ID()
+		l.put(1)
+		began := l.now
+		l.kill(old)
+		l.until(5e9, "another leader", func() bool { return l.leader() != nil })
+		took := l.now - began
+		if !silent && took > 100e6 {
+			t.Errorf("with ICMP the next leader came after %d ms", took/1e6)
+		}
+		if silent && took < DefaultTimeout/2 {
+			t.Errorf("without a word of the dead leader it was given up after %d ms, inside the promise", took/1e6)
+		}
+	}
+}
+
+func TestEveryServerServesLinearizableReads(t *testing.T) {
+	l := newLab(t, 3, 3)
+	leader := l.elect().ID()
+	for seq := uint64(1); seq <= 5; seq++ {
+		l.put(seq)
+		for id := uint16(1); id <= 3; id++ {
+			read := kv.ReadSeq | seq<<8 | uint64(id)
+			l.request(id, kv.Command{Op: kv.Get, Seq: read, Key: key(int(seq))})
+			if r := l.result(read); r.Status != kv.OK || string(r.Value) != string(key(int(seq))) {
+				t.Errorf("server %d (leader %d): got %+v", id, leader, r)
+			}
+		}
+	}
+}
+
+// A follower that the leader cannot be heard by must not serve what it has.
+func TestAFollowerCutOffServesNoRead(t *testing.T) {
+	l := newLab(t, 3, 3)
+	follower := l.elect().ID()%3 + 1
+	l.put(1)
+	l.drop = func(from, to uint16, _ wire.Kind) bool { return from == follower && to != labClient || to == follower }
+	l.put(2)
+	l.request(follower, kv.Command{Op: kv.Get, Seq: kv.ReadSeq | 9, Key: key(2)})
+	end := l.now + 2e9
+	l.until(3e9, "time passes", func() bool { return l.now > end })
+	for _, a := range l.answers {
+		if a.kind == wire.KindReply && a.result.Seq == kv.ReadSeq|9 {
+			t.Errorf("a follower that is cut off answered %+v", a.result)
+		}
+	}
+}
+
 func TestEveryAcknowledgedPutSurvivesKillsAndRestarts(t *testing.T) {
 	l := newLab(t, 3, 3)
 	seq := uint64(0)

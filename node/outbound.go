@@ -238,6 +238,26 @@ func (n *Node) send(now int64, m *raft.Message) {
 		f := wire.TimeoutNow{Term: m.Term, LastIndex: m.LastIndex, AskBoot: n.boot}
 		f.Encode(n.out.must(to, m.To, wire.KindTimeoutNow, f.Size()))
 	default:
+		n.sendQuestion(to, m)
+	}
+}
+
+// sendQuestion encodes what one server asks another beside the log.
+func (n *Node) sendQuestion(to netip.AddrPort, m *raft.Message) {
+	switch m.Kind {
+	case raft.Probe:
+		f := wire.Probe{AskBoot: n.boot, Nonce: m.Seq, Term: m.Term}
+		f.Encode(n.out.must(to, m.To, wire.KindProbe, f.Size()))
+	case raft.ProbeReply:
+		f := wire.ProbeReply{EchoBoot: m.EchoBoot, Nonce: m.EchoSeq, Term: m.Term, Leads: m.Leads}
+		f.Encode(n.out.must(to, m.To, wire.KindProbeReply, f.Size()))
+	case raft.ReadAsk:
+		f := wire.ReadAsk{AskBoot: n.boot, Nonce: m.Seq, Term: m.Term}
+		f.Encode(n.out.must(to, m.To, wire.KindReadAsk, f.Size()))
+	case raft.ReadAnswer:
+		f := wire.ReadAnswer{EchoBoot: m.EchoBoot, Nonce: m.EchoSeq, Term: m.Term, Index: m.Index}
+		f.Encode(n.out.must(to, m.To, wire.KindReadAnswer, f.Size()))
+	default:
 		panic(fmt.Sprintf("outbound: message kind %d", m.Kind))
 	}
 }

@@ -114,7 +114,7 @@ func (n *Node) flushReplyAt(now int64, c *client) {
 	}
 }
 
-// refuseAll tells a client that this server does not lead, naming each
+// refuseAll tells a client that this server has no part in its cluster, naming each
 // operation of its request as definitely not taken, and who leads.
 func (n *Node) refuseAll(h *wire.Header, from netip.AddrPort, f *wire.Request) {
 	seqs := n.out.seqs[:0]

@@ -34,6 +34,10 @@ const (
 	Vote                              // a vote or, with Pre, a question whether one would be given
 	VoteReply                         // the answer to it
 	TimeoutNow                        // the leader's word to campaign at once
+	Probe                             // a question to the leader of Term whether it still is that; Seq numbers it
+	ProbeReply                        // the answer: Leads
+	ReadAsk                           // a follower's question for reads; Seq numbers it
+	ReadAnswer                        // the answer: Index
 )
 
 func (k MessageKind) String() string {
@@ -48,6 +52,14 @@ func (k MessageKind) String() string {
 		return "VoteReply"
 	case TimeoutNow:
 		return "TimeoutNow"
+	case Probe:
+		return "Probe"
+	case ProbeReply:
+		return "ProbeReply"
+	case ReadAsk:
+		return "ReadAsk"
+	case ReadAnswer:
+		return "ReadAnswer"
 	}
 	return "?"
 }
@@ -60,6 +72,7 @@ const (
 	ReasonVoted          // for another in this term
 	ReasonLog            // the asker's log is behind
 	ReasonVoteless       // this server lost its memory of votes
+	ReasonYield          // this server, or another that asked, stands instead: it noticed a dead leader too
 	ReasonRemoved        // a committed configuration that the asker does not have leaves it out
 )
 
@@ -93,6 +106,9 @@ type Message struct {
 	// Vote and VoteReply.
 	Pre, Transfer, Granted bool
 	Probe, Reason          uint8
+
+	Leads bool   // ProbeReply: the sender leads the term that was asked about; EchoBoot and EchoSeq name the question
+	Index uint64 // ReadAnswer: reads up to question EchoSeq may be served once this is applied
 }
 
 // OpKind names what is done to the log.

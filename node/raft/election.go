@@ -81,6 +81,9 @@ func (c *Core) askVotes(again bool) {
 		return
 	}
 	m := Message{Kind: Vote, Pre: c.role == PreCandidate, Transfer: c.handed, Term: c.hard.Term, LastIndex: c.log.last, LastTerm: c.log.lastTerm()}
+	if m.Pre && c.hint.dead {
+		m.Probe = probeRefused
+	}
 	for i := range c.peers {
 		if p := &c.peers[i]; (p.voter || p.oldVoter) && p.ballot == ballotNone {
 			m.To = p.id
@@ -95,10 +98,13 @@ func (c *Core) stepVote(m *Message) {
 	r.LastIndex, r.LastTerm = c.log.last, c.log.lastTerm()
 	if c.removed(m) {
 		r.Reason = ReasonRemoved
-	} else if (c.role == Leader || c.promise.holds(c.now)) && !c.overrides(m) {
+	} else if (c.role == Leader || c.promise.holds(c.now)) && !c.overrides(m) && !c.covered(m) {
+		if c.inquire(m) {
+			return
+		}
 		r.Reason = ReasonPromised
 	} else if m.Pre {
-		r.Reason = c.judge(m)
+		r.Reason = c.judgePre(m)
 	} else {
 		if m.Term > c.hard.Term {
 			c.becomeFollower(m.Term, 0)
@@ -125,6 +131,20 @@ func (c *Core) removed(m *Message) bool {
 		}
 	}
 	return false
+}
+
+// judgePre is judge for a pre-vote; where the leader was seen to be gone, one of those that noticed gives way.
+func (c *Core) judgePre(m *Message) uint8 {
+	reason := c.judge(m)
+	if reason == ReasonNone && c.hint.dead {
+		if c.role == PreCandidate && m.Probe == probeRefused {
+			reason = c.yields(m)
+		}
+		if reason == ReasonNone {
+			c.cover(asker{id: m.From, incarnation: m.FromIncarnation, boot: m.FromBoot})
+		}
+	}
+	return reason
 }
 
 // judge says why m does not deserve the vote, or ReasonNone. A pre-vote is judged by its log only: its winner begins a

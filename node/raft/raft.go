@@ -70,6 +70,7 @@ type Config struct {
 	EntryBytes        int   // assumed for an entry whose size is forgotten; 4 KiB
 	ReadsWaiting      int   // tickets open at once; 65536
 	NewVotersAlone    bool  // drills: while joint the new voters decide alone, which is what a joint configuration forbids
+	ProbeAfter        int64 // silence of the leader after which it is probed; 2.5 heartbeats; negative: hints are ignored
 }
 
 func (g Config) withDefaults() Config {
@@ -87,6 +88,9 @@ func (g Config) withDefaults() Config {
 	defaults(&g.LargestTimeout, max(1e9, g.Timeout))
 	defaults(&g.Heartbeat, min(10e6, g.Timeout/4+1))
 	defaults(&g.Resend, min(30e6, g.Timeout/2+1))
+	if g.ProbeAfter == 0 {
+		g.ProbeAfter = g.Heartbeat * 5 / 2
+	}
 	sizes(&g.WindowBytes, 4<<20)
 	sizes(&g.ProbeBytes, 64<<10)
 	sizes(&g.UncommittedBytes, 32<<20)
@@ -136,6 +140,7 @@ type Core struct {
 	self, old   bool                   // this server is a voter of the (new, old) set in force
 	joint       bool
 	promise     promise
+	hint        hint
 	electionAt  int64  // when an election begins, if nothing is heard
 	votesAt     int64  // when unanswered vote requests are repeated
 	preTerm     uint64 // the highest term told by answers to a pre-vote; a hint, never adopted
@@ -209,6 +214,14 @@ func (c *Core) Step(now int64, m *Message) {
 		c.stepVoteReply(m)
 	case TimeoutNow:
 		c.stepTimeoutNow(m)
+	case Probe:
+		c.stepProbe(m)
+	case ProbeReply:
+		c.stepProbeReply(m)
+	case ReadAsk:
+		c.stepReadAsk(m)
+	case ReadAnswer:
+		c.stepReadAnswer(m)
 	default:
 		c.dropped++
 	}
@@ -229,6 +242,8 @@ func (c *Core) plausible(m *Message) bool {
 		return m.EchoBoot == c.cfg.Boot && p != nil && p.incarnation == m.FromIncarnation
 	case VoteReply:
 		return m.EchoBoot == c.cfg.Boot && c.peer(m.From) != nil
+	case ReadAnswer:
+		return m.EchoBoot == c.cfg.Boot && m.EchoSeq <= c.reads.number && m.Index <= maxIndex
 	}
 	return true
 }
@@ -240,6 +255,8 @@ func (c *Core) Tick(now int64) {
 		c.tickLeader()
 		return
 	}
+	c.tickReads()
+	c.tickWatch()
 	if c.mayCampaign() && c.now >= c.campaignAt() {
 		c.preCampaign()
 	} else if c.role != Follower && c.now >= c.votesAt {
@@ -252,14 +269,17 @@ func (c *Core) Deadline() int64 {
 	if c.role == Leader {
 		return c.leaderDeadline()
 	}
-	if !c.mayCampaign() {
-		return Never
+	at := c.reads.deadline()
+	if c.watches() {
+		at = min(at, c.hint.probeAt)
 	}
-	at := c.campaignAt()
+	if !c.mayCampaign() {
+		return at
+	}
 	if c.role != Follower {
 		at = min(at, c.votesAt)
 	}
-	return at
+	return min(at, c.campaignAt())
 }
 
 // advance moves the core's time, which never goes back.
@@ -306,6 +326,7 @@ func (c *Core) Take() *Effects {
 		}
 	} else {
 		c.flushAck()
+		c.flushAsk()
 	}
 	e := c.eff
 	if e.Hard != nil || len(e.Ops) > 0 {
@@ -331,7 +352,7 @@ func (c *Core) hardDurable() bool { return c.hardSerial <= c.serialSynced }
 func (c *Core) setHard(h HardState) {
 	if h.Term > c.hard.Term {
 		c.eff.dropStale(h.Term)
-		c.votedFor = 0
+		c.votedFor, c.hint.dead = 0, false
 	}
 	c.hard = h
 	c.eff.hard = h
@@ -387,6 +408,9 @@ func (c *Core) endLeadership() {
 func (c *Core) become(role Role, leader uint16) {
 	if role != c.role || leader != c.leader {
 		c.eff.RoleChanged = true
+		if len(c.reads.asked) > 0 && c.reads.clear() {
+			c.eff.ReadsLost = true // they were asked of another
+		}
 	}
 	c.role, c.leader = role, leader
 }

@@ -233,7 +233,8 @@ func (c *Core) stepAppend(m *Message) {
 		timeout = c.cfg.Timeout
 	}
 	timeout = min(timeout, c.cfg.LargestTimeout)
-	c.promise.keep(c.now, timeout)
+	c.promise.keep(c.now, timeout, m.Leases || c.inForce().Leases)
+	c.heardLeader(m)
 	c.resetElectionWith(timeout)
 	a := &c.ack
 	if a.to != m.From || a.boot != m.FromBoot {

@@ -181,7 +181,7 @@ func (s *script) cluster(args []string) {
 		ids = append(ids, id)
 		k.Members = append(k.Members, Member{id, uint64(id) * 1000, a[0] != '+'})
 	}
-	cfg := Config{Timeout: 100 * msec, Heartbeat: 10 * msec, Resend: 20 * msec}
+	cfg := Config{Timeout: 100 * msec, Heartbeat: 10 * msec, Resend: 20 * msec, ProbeAfter: -1}
 	s.world = newWorld(s.seed, cfg, k, ids...)
 	s.world.trace = s.say
 	s.chunk = 100

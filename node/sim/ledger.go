@@ -225,6 +225,7 @@ func (l *ledger) truncated(id uint16, from uint64, leading bool) {
 	if got, ok := at(s.memory, from); ok && from > 0 && from <= l.head() && got == l.entries[from-1].identity {
 		l.violate("S3", "server %d cuts entry %d of term %d, which is committed", id, from, got.term)
 	}
+	s.leading = 0 // its log is no longer that of the term it led
 	op := logOp{from: from}
 	s.memory = op.onto(s.memory)
 	s.ops = append(s.ops, op)

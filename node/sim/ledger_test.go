@@ -65,6 +65,14 @@ func TestLedgerSeesEachBrokenRule(t *testing.T) {
 			r.sync(3)
 			r.send(3, raft.Message{Kind: raft.Ack, Term: 1, To: 1, Match: 3})
 		}},
+		{"", "a late ack to a leader that follows another by now", func(r *rig) {
+			r.append(1, 3, 1, 13)
+			r.append(2, 3, 1, 13)
+			r.sync(2)
+			r.l.truncated(1, 3, false)
+			r.append(1, 3, 2, 23)
+			r.send(2, raft.Message{Kind: raft.Ack, Term: 1, To: 1, Match: 3})
+		}},
 		{"S10", "a second founding", func(r *rig) {
 			c := raft.Configuration{Members: []raft.Member{{ID: 1, Incarnation: 55, Voter: true}}}
 			r.hard(2, 2, 2)

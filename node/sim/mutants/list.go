@@ -98,6 +98,9 @@ var surveyed = []mutant{
 	{40, "overlapping fragments are accepted", "tests", wireTests, []edit{
 		{"wire/reassembler.go", "if !bytes.Equal(place, f.Body) {", "if !bytes.Equal(place, f.Body) && copy(place, f.Body) == 0 {"},
 	}},
+	{42, "an answer is matched by its number alone, and numbers begin at 1", "tests", clientTests, []edit{
+		{"kv/client/core.go", "c.seqs.start(c.rng.Uint64N(1<<48) + 1)", "c.seqs.start(1)"},
+	}},
 	{43, "a timeout is told as \"not applied\"", "E2", clientTests, []edit{
 		{"kv/client/outcome.go", "return k.used == 0 && !k.lost", "return !k.lost"},
 	}},
@@ -110,8 +113,11 @@ var surveyed = []mutant{
 }
 
 // ruled has a mutant for each rule of safety that the code can carry so far;
-// rule N has the numbers from 100 + 10 N.
+// rule N has the numbers from 100 + 10 N, and 101 is of none alone.
 var ruled = []mutant{
+	{101, "nothing is ever synced", "S14", walTests, []edit{
+		{"wal/batch.go", "if err := l.file.Sync(); err != nil {\n\t\t\treturn l.fail(fmt.Errorf(\"wal: sync segment %d:", "if err := l.Err(); err != nil {\n\t\t\treturn l.fail(fmt.Errorf(\"wal: sync segment %d:"},
+	}},
 	{110, "rule 1: a promise shrinks with a shorter timeout", "tests", raftTests, []edit{
 		{"node/raft/promise.go", "p.until = max(p.until, now+timeout)", "p.until = now + timeout"},
 	}},
