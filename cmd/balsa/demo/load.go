@@ -11,7 +11,7 @@ import (
 )
 
 // loadPatience is what a request of the load may take before it counts as failed.
-const loadPatience = time.Second
+const loadPatience = 2 * time.Second
 
 // load is a few clients that put and get without pause, each its own key, and check what they read.
 type load struct {

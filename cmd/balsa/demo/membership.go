@@ -14,7 +14,7 @@ import (
 )
 
 // holdPhase is how long a change is kept in a phase, to be watched: longer than a request of the load may take.
-const holdPhase = 1500 * time.Millisecond
+const holdPhase = 2500 * time.Millisecond
 
 // membership changes who belongs to the cluster while it serves.
 func membership(ctx context.Context, s *stage) (err error) {
@@ -31,11 +31,11 @@ func membership(ctx context.Context, s *stage) (err error) {
 	}
 	s.say("servers 1, 2 and 3 are voters; clients put and get without pause")
 	grow := client.Change{Verb: wire.VerbAdd, Servers: ids(4, 5), HoldPhase: wire.PhaseLearner, Hold: holdPhase}
-	if err := s.watchChange(ctx, l, &grow, "member add 4 5 --hold learner=1.5s", 1, 2, 3, 4, 5); err != nil {
+	if err := s.watchChange(ctx, l, &grow, "member add 4 5 --hold learner=2.5s", 1, 2, 3, 4, 5); err != nil {
 		return err
 	}
 	shrink := client.Change{Verb: wire.VerbSet, Servers: ids(3, 4, 5), HoldPhase: wire.PhaseJoint, Hold: holdPhase}
-	if err := s.watchChange(ctx, l, &shrink, "member set 3,4,5 --hold joint=1.5s", 3, 4, 5); err != nil {
+	if err := s.watchChange(ctx, l, &shrink, "member set 3,4,5 --hold joint=2.5s", 3, 4, 5); err != nil {
 		return err
 	}
 	if err := l.end(s); err != nil {
@@ -215,7 +215,7 @@ func remove(ctx context.Context, s *stage) error {
 	if err := l.waitMore(ctx, 100); err != nil {
 		return err
 	}
-	s.say("server %d leads term %d and is told to remove itself: member remove %d --hold joint=1.5s", leader.ID, term, leader.ID)
+	s.say("server %d leads term %d and is told to remove itself: member remove %d --hold joint=2.5s", leader.ID, term, leader.ID)
 	ch := client.Change{Verb: wire.VerbRemove, Servers: ids(leader.ID), HoldPhase: wire.PhaseJoint, Hold: holdPhase}
 	var others []uint16
 	for _, server := range s.cluster.Servers() {
