@@ -1,9 +1,11 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"balsa/node/raft"
 	"balsa/wire"
@@ -71,8 +73,10 @@ func answerOf(r *wire.MemberChangeReply, err error, outcome uint8) {
 		r.Outcome = wire.OutcomeBegun
 	case err == raft.ErrNotLeader:
 		r.Outcome = wire.OutcomeNotLeader
+	case errors.Is(err, raft.ErrPending):
+		r.Outcome, r.Text = wire.OutcomeRefused, []byte("another change is under way: member list shows it")
 	default:
-		r.Outcome, r.Text = wire.OutcomeRefused, []byte(err.Error())
+		r.Outcome, r.Text = wire.OutcomeRefused, []byte(strings.TrimPrefix(err.Error(), "raft: "))
 	}
 }
 
