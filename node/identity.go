@@ -136,7 +136,7 @@ var ErrPool = errors.New("pool")
 
 func checkInit(o *InitOptions) error {
 	if len(o.Pool) == 0 {
-		return fmt.Errorf("%w: empty, want ID=HOST:PORT,...", ErrPool)
+		return fmt.Errorf("%w: empty, want ID=HOST:PORT of each server", ErrPool)
 	}
 	if len(o.Pool) > wire.MaxServers {
 		return fmt.Errorf("%w: %d servers, want at most %d", ErrPool, len(o.Pool), wire.MaxServers)

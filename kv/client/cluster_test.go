@@ -42,7 +42,6 @@ type logged struct {
 	term  uint64
 	bytes []byte
 	c     kv.Command
-	from  netip.AddrPort
 }
 
 type fakeServer struct {
@@ -73,7 +72,6 @@ type fakeCluster struct {
 	core    *Core
 	done    []Done
 	faults  bool
-	gone    bool // no leader any more
 	lossy   float64
 	busy    float64
 	taken   int                                                                  // requests' commands that any server received

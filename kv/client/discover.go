@@ -9,7 +9,6 @@ import (
 // server is one that the core knows: by configuration, or because another server named it.
 type server struct {
 	addr   netip.AddrPort
-	name   string // as it was told, if that is not addr
 	id     uint16 // 0 until known
 	place  int    // in Core.servers
 	nonce  uint64

@@ -23,7 +23,6 @@ type batch struct {
 	serial, last, term uint64
 	hard               *HardState
 	ops                []LogOp
-	values             []int
 	after              []Message
 }
 
@@ -36,7 +35,7 @@ type host struct {
 	disk              []body // as synced
 	hard              HardState
 	batches           []batch
-	commit, reads     uint64
+	commit            uint64
 	blank             bool // wiped: it has no founding list
 }
 

@@ -29,7 +29,7 @@ const (
 )
 
 func (e *ending) begin() {
-	if len(e.history) < leastOperations && e.now < longest {
+	if (len(e.history) < leastOperations || e.faults.begun < leastFaults) && e.now < longest {
 		e.after(second, e.begin)
 		return
 	}

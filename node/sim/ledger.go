@@ -96,7 +96,6 @@ type ledger struct {
 	voters  []uint16
 	asked   map[voteAsked]raft.Message
 	answers map[clientSeq]kv.Result // the first of each, without its value
-	stamp   func() int64
 	// changed is told of the first result of each (client, seq).
 	changed func(client, seq uint64, r *kv.Result)
 }

@@ -122,7 +122,7 @@ var ruled = []mutant{
 		{"node/raft/promise.go", "p.until = max(p.until, now+timeout)", "p.until = now + timeout"},
 	}},
 	{120, "rule 2: a restarted server forgets a promise that backs a lease", "tests", raftTests, []edit{
-		{"node/raft/promise.go", "if leases {", "if leases && largest == 0 {"},
+		{"node/raft/promise.go", "if leases {\n\t\tp.keep(", "if leases && largest == 0 {\n\t\tp.keep("},
 	}},
 	{140, "rule 4: a deadline passes while the sockets are not drained", "R4", nodeTests, []edit{
 		{"node/turn.go", "if drained && now >= ", "if now >= "},
