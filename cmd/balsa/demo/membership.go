@@ -223,7 +223,7 @@ func remove(ctx context.Context, s *stage) error {
 			others = append(others, server.ID)
 		}
 	}
-	if err := s.watchChange(ctx, l, &ch, fmt.Sprintf("it leads on while it leaves"), others...); err != nil {
+	if err := s.watchChange(ctx, l, &ch, "it leads on while it leaves", others...); err != nil {
 		return err
 	}
 	next, nextTerm, err := s.leader(ctx, leader.ID)
