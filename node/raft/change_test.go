@@ -296,7 +296,7 @@ func TestStickinessAndPreVoteKeepARemovedServerFromDisturbingTrap10(t *testing.T
 	c.Step(c.now, from(1, Message{Kind: Append, Term: 1, Timeout: 100 * msec}))
 	flush(c)
 	for _, pre := range []bool{true, false} {
-		c.Step(c.now+50*msec, from(9, Message{Kind: Vote, Pre: pre, Term: 9, LastIndex: 9, LastTerm: 1}))
+		c.Step(c.now+10*msec, from(9, Message{Kind: Vote, Pre: pre, Term: 9, LastIndex: 9, LastTerm: 1}))
 		flush(c)
 		check(t, c, "term", c.Term(), uint64(1))
 	}
