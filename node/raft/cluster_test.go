@@ -460,7 +460,19 @@ func describe(p *packet) string {
 		if p.Reject {
 			fmt.Fprintf(&b, " reject %d hint (%d,t%d)", p.RejectPrev, p.Hint, p.HintTerm)
 		}
+	case Probe, ReadAsk:
+		fmt.Fprintf(&b, " %d", p.Seq)
+	case ProbeReply:
+		fmt.Fprintf(&b, " %d leads %v", p.EchoSeq, p.Leads)
+	case ReadAnswer:
+		fmt.Fprintf(&b, " %d index %d", p.EchoSeq, p.Index)
 	case Vote, VoteReply:
+		if p.Transfer {
+			b.WriteString(" transfer")
+		}
+		if p.Probe == probeRefused {
+			b.WriteString(" (leader refused)")
+		}
 		if p.Pre {
 			b.WriteString(" pre")
 		}
@@ -469,7 +481,7 @@ func describe(p *packet) string {
 			if p.Granted {
 				b.WriteString(" granted")
 			} else {
-				fmt.Fprintf(&b, " refused: %s", [...]string{"", "term", "promised", "voted", "log", "voteless"}[p.Reason])
+				fmt.Fprintf(&b, " refused: %s", [...]string{"", "term", "promised", "voted", "log", "voteless", "yield", "removed"}[p.Reason])
 			}
 		}
 	}
