@@ -131,6 +131,10 @@ func (n *Node) raftFrame(now int64, h *wire.Header, from netip.AddrPort, kind wi
 	if m.Kind == raft.Ack && n.Leading() {
 		n.pace.noteAck(now, m.EchoSeq)
 	}
+	if m.Kind == raft.Vote {
+		n.votes.note(&m)
+		n.breakVote(&m)
+	}
 	n.core.Step(now, &m)
 	n.absorb(now)
 	if m.Kind == raft.Append && n.core.Leader() == h.Src {
@@ -267,6 +271,9 @@ func (n *Node) request(now int64, h *wire.Header, from netip.AddrPort, p []byte)
 	}
 	if n.core == nil || h.Cluster != n.tag {
 		n.refuseAll(h, from, &f)
+		return
+	}
+	if n.breakServing() {
 		return
 	}
 	leading := n.Leading()

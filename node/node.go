@@ -47,6 +47,7 @@ type Options struct {
 	Resend       int64                                     // ns; 0 is DefaultResend, less with a short Timeout
 	Datagram     int                                       // largest datagram to any address; 0: by the address (loopback or not)
 	Chaos        bool                                      // drills: do harm to this node, or hold a phase of a membership change, when asked
+	Break        string                                    // with Chaos, a rule to break: see Breakable
 	Logger       *slog.Logger
 	Observe      Observer // the simulator's invariants; nil in production
 }
@@ -85,6 +86,7 @@ type Node struct {
 	pack    pack
 	reads   reads
 	members members
+	votes   votes
 	pace    pace
 	persist persist
 	applied uint64 // applied <= commit
@@ -104,6 +106,9 @@ type Node struct {
 // Open recovers a node from its directory. A directory that no founding has
 // reached opens as blank: it answers questions and never votes (SAFETY 7).
 func Open(o Options, now int64) (*Node, error) {
+	if err := o.checkBreak(); err != nil {
+		return nil, err
+	}
 	o = o.withDefaults()
 	log, recovery, err := wal.Open(wal.Options{
 		FS: o.FS, Dir: o.Dir, SegmentBytes: o.SegmentBytes, Random: o.Random,
@@ -189,7 +194,8 @@ func (n *Node) startCore(now int64, recovery *wal.Recovery) error {
 	n.tag = wire.ClusterTag(list.Cluster)
 	n.out.header.Cluster = n.tag
 	n.core = raft.New(raft.Config{
-		ID: n.identity.ID, Incarnation: n.identity.Incarnation, Boot: n.boot, Seed: n.o.Random(),
+		NewVotersAlone: n.breaks(BreakJoint),
+		ID:             n.identity.ID, Incarnation: n.identity.Incarnation, Boot: n.boot, Seed: n.o.Random(),
 		Timeout: n.pace.timeout, Heartbeat: n.o.Heartbeat, Resend: n.o.Resend,
 		WindowBytes: windowBytes, UncommittedBytes: uncommittedBytes,
 	}, start, now)

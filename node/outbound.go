@@ -229,9 +229,16 @@ func (n *Node) send(now int64, m *raft.Message) {
 		f := wire.Vote{Pre: m.Pre, Transfer: m.Transfer, Term: m.Term, LastIndex: m.LastIndex, LastTerm: m.LastTerm, Probe: m.Probe, AskBoot: n.boot}
 		f.Encode(n.out.must(to, m.To, wire.KindVote, f.Size()))
 	case raft.VoteReply:
+		if !m.Granted {
+			n.voteRefused(m)
+		}
 		f := wire.VoteReply{Pre: m.Pre, Granted: m.Granted, Term: m.Term, EchoBoot: m.EchoBoot, Reason: m.Reason, LastIndex: m.LastIndex, LastTerm: m.LastTerm}
 		f.Encode(n.out.must(to, m.To, wire.KindVoteReply, f.Size()))
 	case raft.TimeoutNow:
+		if n.breaks(BreakHandOver) {
+			return
+		}
+		n.logger.Info("handing leadership over", "to", m.To, "term", m.Term)
 		f := wire.TimeoutNow{Term: m.Term, LastIndex: m.LastIndex, AskBoot: n.boot}
 		f.Encode(n.out.must(to, m.To, wire.KindTimeoutNow, f.Size()))
 	default:

@@ -27,6 +27,7 @@ type Config struct {
 	Timeout      time.Duration // T
 	Heartbeat    time.Duration
 	Chaos        bool // drills: see Options.Chaos
+	Break        string
 	Logger       *slog.Logger
 	Ready        func(n *Node, listen netip.AddrPort) // called once, when the sockets are open
 }
@@ -83,7 +84,7 @@ func (s *shell) open() error {
 	}
 	n, err := Open(Options{
 		FS: vfs.OS, Dir: c.Data, Resolve: resolve, Random: random, SegmentBytes: c.SegmentBytes,
-		Timeout: int64(c.Timeout), Heartbeat: int64(c.Heartbeat), Chaos: c.Chaos, Logger: c.Logger,
+		Timeout: int64(c.Timeout), Heartbeat: int64(c.Heartbeat), Chaos: c.Chaos, Break: c.Break, Logger: c.Logger,
 	}, s.now())
 	if err != nil {
 		return err

@@ -25,6 +25,7 @@ type serveFlags struct {
 	timeout, heartbeat   time.Duration
 	segment              byteSize
 	profile, format      *choice
+	breakRule            string
 	level                slog.LevelVar
 }
 
@@ -73,7 +74,7 @@ Every flag is also an environment variable (BALSA_SEGMENT_SIZE for --segment-siz
 	f.StringVar(&o.listen, "listen", "", "HOST:PORT to listen on (default: its own address of the pool)")
 	f.StringVar(&o.config, "config", "", "a TOML file with these flags as keys")
 	f.BoolVar(&o.insecure, "insecure", false, "serve other machines than this one without a secret")
-	f.BoolVar(&o.chaos, "chaos", false, "crash, stand still or be cut off when a client on loopback asks for it (for drills)")
+	f.BoolVar(&o.chaos, "chaos", false, "crash, stand still, be cut off, or hold a membership change in a phase, when a client on loopback asks for it: for drills")
 	f.DurationVar(&o.timeout, "election-timeout", 0, "silence after which a follower stands for leader, 10ms to 10s (default: the server's own choice)")
 	f.DurationVar(&o.heartbeat, "heartbeat", 0, "what a leader is never silent for longer than (default: the server's own choice)")
 	f.Var(&o.segment, "segment-size", "size of a log segment (default 64MiB)")
@@ -84,6 +85,8 @@ Every flag is also an environment variable (BALSA_SEGMENT_SIZE for --segment-siz
 		f.String(name, "", "not there yet")
 		f.MarkHidden(name)
 	}
+	f.StringVar(&o.breakRule, "break", "", "with --chaos, a rule to break: for the tests of the demonstrations")
+	f.MarkHidden("break")
 	return cmd
 }
 
@@ -122,8 +125,8 @@ func serve(cmd *cobra.Command, s *streams, o *serveFlags) error {
 	defer stop()
 	logger := slog.New(o.handler(s.err))
 	err := node.Serve(ctx, node.Config{
-		Data: o.data, Listen: o.listen, Insecure: o.insecure, SegmentBytes: int64(o.segment), Logger: logger,
-		Timeout: o.timeout, Heartbeat: o.heartbeat, Chaos: o.chaos,
+		Data: o.data, Listen: o.listen, Insecure: o.insecure, SegmentBytes: int64(o.segment), Logger: logger, Chaos: o.chaos, Break: o.breakRule,
+		Timeout: o.timeout, Heartbeat: o.heartbeat,
 		Ready: func(_ *node.Node, listen netip.AddrPort) { logger.Info("ready", "listen", listen, "data", o.data) },
 	})
 	return explainServe(o, err)

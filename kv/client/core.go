@@ -84,6 +84,8 @@ type Core struct {
 	messages     uint64
 	probes       []*probe
 	probed       []ProbeDone
+	changes      []*change
+	told         []ChangeTold
 	pending      []*server // with frames of this turn
 	batch        []int32   // scratch
 
@@ -218,6 +220,7 @@ func (c *Core) Tick(now int64) {
 	c.wonder()
 	c.tickTransfers()
 	c.tickProbes()
+	c.tickChanges()
 }
 
 // Deadline is when Tick wants to be called next.
@@ -238,6 +241,9 @@ func (c *Core) Deadline() int64 {
 	for _, p := range c.probes {
 		d = min(d, p.resend, p.deadline)
 	}
+	for _, g := range c.changes {
+		d = min(d, g.resend, g.deadline)
+	}
 	return d
 }
 
@@ -252,4 +258,4 @@ func (c *Core) Done() []Done {
 func (c *Core) Outstanding() int { return c.live }
 
 // needsServers says whether anything waits for a leader, or for a word from a silent one.
-func (c *Core) needsServers() bool { return c.live > 0 }
+func (c *Core) needsServers() bool { return c.live > 0 || len(c.changes) > 0 }

@@ -249,6 +249,9 @@ func (c *Core) elect() {
 		return
 	}
 	c.dropAllTransfers()
+	for _, g := range c.changes {
+		g.resend = c.now
+	}
 	for i := range c.flying {
 		for h := c.flying[i].front; h != none; h = c.flying[i].front {
 			c.enqueue(h)
