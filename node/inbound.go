@@ -129,7 +129,7 @@ func (n *Node) raftFrame(now int64, h *wire.Header, from netip.AddrPort, kind wi
 	}
 	n.heardMember(h.Src)
 	if m.Kind == raft.Ack && n.Leading() {
-		n.pace.noteAck(now, m.EchoSeq)
+		n.pace.noteAck(now, m.From, m.EchoSeq)
 	}
 	if m.Kind == raft.Vote {
 		n.votes.note(&m)

@@ -25,6 +25,7 @@ type outbound struct {
 	pairs   []byte        // of a scan being answered
 
 	peers      []peer // every server known, ascending by id
+	voters     int    // of the newest configuration
 	entryLimit int    // largest body of an entry that fits every peer's datagram
 	large      []large
 	message    uint64 // id of the last fragmented message
@@ -58,7 +59,11 @@ func (o *outbound) init(n *Node) {
 
 // learn takes the addresses of a configuration: they win over the pool's.
 func (o *outbound) learn(c *wire.Configuration) {
+	o.voters = 0
 	for i := range c.Members {
+		if c.Members[i].Role == wire.MemberVoter {
+			o.voters++
+		}
 		if c.Members[i].Addr != "" {
 			o.place(c.Members[i].ID, c.Members[i].Addr)
 		}
