@@ -100,7 +100,7 @@ func (p *probe) count() int {
 func (p *probe) wait(ctx context.Context, done func() bool) error {
 	stop := context.AfterFunc(ctx, func() {
 		p.mu.Lock() // or it is missed between the question and the wait
-		p.mu.Unlock()
+		defer p.mu.Unlock()
 		p.changed.Broadcast()
 	})
 	defer stop()
