@@ -75,6 +75,7 @@ BENCH_OUT ?= out/bench
 bench: build
 	@bin/balsa bench commit --local 3 --out $(BENCH_OUT)/commit
 	@bin/balsa bench read --local 3 --out $(BENCH_OUT)/read
+	@bin/balsa bench election --trials 100 --out $(BENCH_OUT)/election
 
 bench-peers:
 	@echo 'bench-peers is not there yet: other systems come with the issue on benchmarks' >&2; exit 2

@@ -100,7 +100,7 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 		return nil, err
 	}
 	if c.Out != "" {
-		err = report.save(c.Out)
+		err = saveReport(c.Out, report)
 	}
 	return report, err
 }
@@ -146,7 +146,14 @@ func (e elsewhere) Pids() []int     { return nil }
 func (e elsewhere) Dir() string     { return os.TempDir() }
 func (e elsewhere) Close() error    { return nil }
 
-func (r *Report) save(dir string) error {
+// report is what every suite ends with.
+type report interface {
+	WriteJSON(w io.Writer) error
+	WriteHTML(w io.Writer) error
+}
+
+// saveReport writes a report's files into a directory, which it makes.
+func saveReport(dir string, r report) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}

@@ -130,8 +130,8 @@ func newRow(suite string, clients int, seconds float64, h *hdrhistogram.Histogra
 	}
 }
 
-// setFloor puts the two measurements of the floor together, and beside each row its bound.
-func (r *Report) setFloor(before, after *floorRun) {
+// floorOf puts the two measurements of the floor together.
+func floorOf(before, after *floorRun) Floor {
 	both := &floorRun{alone: newHistogram(), neighbours: newHistogram(), echo: newHistogram(), rawPut: newHistogram(), rawGet: newHistogram()}
 	for _, f := range []*floorRun{before, after} {
 		both.alone.Merge(f.alone)
@@ -143,7 +143,12 @@ func (r *Report) setFloor(before, after *floorRun) {
 		both.seconds += f.seconds
 	}
 	s := both.sample()
-	r.Floor = Floor{s.SyncPerSecond, s.SyncP50, s.SyncNeighboursP50, s.RoundTripP50, s.RawPutP50, s.RawGetP50, before.sample(), after.sample()}
+	return Floor{s.SyncPerSecond, s.SyncP50, s.SyncNeighboursP50, s.RoundTripP50, s.RawPutP50, s.RawGetP50, before.sample(), after.sample()}
+}
+
+// setFloor puts the floor beside the rows, and beside each row its bound.
+func (r *Report) setFloor(before, after *floorRun) {
+	r.Floor = floorOf(before, after)
 	for i := range r.Rows {
 		row := &r.Rows[i]
 		row.Bound = r.Floor.RawGetP50
@@ -186,10 +191,18 @@ func (r *Report) WriteText(out io.Writer) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "\nfloor on %s, measured before and after the rows:\n", r.Machine.FileSystem)
-	w = tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "\tSYNCS/S\tSYNC P50 µs\tWITH %d NEIGHBOURS\tUDP ROUND TRIP\tRAW PUT\tRAW GET\t\n", r.Settings.Servers-1)
-	f := &r.Floor
+	if err := r.Floor.writeText(out, r.Machine.FileSystem, r.Settings.Servers); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "\nbound: %s\nclosed loop, one client process with GOMAXPROCS=%d, %d keys of %d bytes, values of %d bytes\n",
+		r.Settings.Bound, r.Settings.MaxProcs, r.Settings.Keys, r.Settings.KeyBytes, r.Settings.ValueSize)
+	return err
+}
+
+func (f *Floor) writeText(out io.Writer, fileSystem string, servers int) error {
+	fmt.Fprintf(out, "\nfloor on %s, measured before and after the rows:\n", fileSystem)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "\tSYNCS/S\tSYNC P50 µs\tWITH %d NEIGHBOURS\tUDP ROUND TRIP\tRAW PUT\tRAW GET\t\n", servers-1)
 	both := &FloorSample{f.SyncPerSecond, f.SyncP50, f.SyncNeighboursP50, f.RoundTripP50, f.RawPutP50, f.RawGetP50}
 	for _, line := range []struct {
 		name string
@@ -198,10 +211,5 @@ func (r *Report) WriteText(out io.Writer) error {
 		fmt.Fprintf(w, "%s\t%.0f\t%.0f\t%.0f\t%.1f\t%.0f\t%.0f\t\n", line.name, line.s.SyncPerSecond, line.s.SyncP50,
 			line.s.SyncNeighboursP50, line.s.RoundTripP50, line.s.RawPutP50, line.s.RawGetP50)
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(out, "\nbound: %s\nclosed loop, one client process with GOMAXPROCS=%d, %d keys of %d bytes, values of %d bytes\n",
-		r.Settings.Bound, r.Settings.MaxProcs, r.Settings.Keys, r.Settings.KeyBytes, r.Settings.ValueSize)
-	return err
+	return w.Flush()
 }

@@ -21,6 +21,10 @@ func (n *Node) Deliver(now int64, from netip.AddrPort, datagram []byte) {
 	if n.err != nil {
 		return
 	}
+	if n.chaos.cut && !n.endCut(now) {
+		n.deliverCut(now, from, datagram)
+		return
+	}
 	h, frames, err := wire.Open(datagram)
 	if err != nil {
 		n.Counters.DroppedMalformed++
@@ -95,6 +99,8 @@ func (n *Node) frame(now int64, h *wire.Header, from netip.AddrPort, kind wire.K
 		n.request(now, h, from, p)
 	case wire.KindStatus:
 		n.status(h, from, p)
+	case wire.KindChaos:
+		n.chaosFrame(now, h, from, p)
 	case wire.KindFragment:
 		n.fragment(now, h, from, p)
 	case wire.KindFragmentStatus:
@@ -123,7 +129,11 @@ func (n *Node) raftFrame(now int64, h *wire.Header, from netip.AddrPort, kind wi
 	}
 	n.heardMember(h.Src)
 	if m.Kind == raft.Ack && n.Leading() {
-		n.pace.noteAck(now, m.EchoSeq)
+		n.pace.noteAck(now, m.From, m.EchoSeq)
+	}
+	if m.Kind == raft.Vote {
+		n.votes.note(&m)
+		n.breakVote(&m)
 	}
 	n.core.Step(now, &m)
 	n.absorb(now)
@@ -263,6 +273,9 @@ func (n *Node) request(now int64, h *wire.Header, from netip.AddrPort, p []byte)
 		n.refuseAll(h, from, &f)
 		return
 	}
+	if n.breakServing() {
+		return
+	}
 	leading := n.Leading()
 	n.out.seqs = n.out.seqs[:0]
 	c := n.clients.touch(now, h.Incarnation, from)
@@ -311,7 +324,7 @@ func (n *Node) operation(c *client, op *kv.Command, encoded []byte) {
 // can forge it: the core takes it for no more than a hint (SAFETY 2, 3).
 func (n *Node) Refused(now int64, addr netip.AddrPort) {
 	n.Counters.Refused++
-	if n.core == nil || n.err != nil {
+	if n.chaos.cut || n.core == nil || n.err != nil {
 		return
 	}
 	for i := range n.out.peers {

@@ -44,6 +44,7 @@ type answer struct {
 	seqs   []uint64
 	hello  wire.HelloReply
 	status wire.StatusReply
+	chaos  wire.ChaosReply
 }
 
 const labClient = 9999
@@ -280,6 +281,8 @@ func (l *lab) hear(f flight) {
 			}
 		case wire.KindStatusReply:
 			err = a.status.Decode(p)
+		case wire.KindChaosReply:
+			err = a.chaos.Decode(p)
 		}
 		if err != nil {
 			l.t.Fatal(err)

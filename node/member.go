@@ -1,9 +1,11 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"balsa/node/raft"
 	"balsa/wire"
@@ -21,6 +23,7 @@ type members struct {
 	servers   []raft.Member // incarnations that were asked for; 0: not told yet
 	refusal   string        // why the last prepared operation cannot begin
 	refused   uint64        // and which one it was
+	canceled  uint64        // the last cancel that was begun here
 }
 
 const (
@@ -45,7 +48,7 @@ func (n *Node) memberChange(now int64, h *wire.Header, from netip.AddrPort, p []
 	case !n.Leading():
 		r.Outcome = wire.OutcomeNotLeader
 	case f.Verb == wire.VerbCancel:
-		answerOf(&r, n.core.Cancel(now), wire.OutcomeBegun)
+		n.cancel(now, f.Operation, &r)
 	case f.Verb == wire.VerbTransfer:
 		answerOf(&r, n.transferTo(now, named), wire.OutcomeBegun)
 	default:
@@ -63,9 +66,33 @@ func (n *Node) memberChange(now int64, h *wire.Header, from netip.AddrPort, p []
 
 // answerOf fills in a refusal with its reason, or that it went well.
 func answerOf(r *wire.MemberChangeReply, err error, outcome uint8) {
-	r.Outcome = outcome
-	if err != nil {
-		r.Outcome, r.Text = wire.OutcomeRefused, []byte(err.Error())
+	switch {
+	case err == nil:
+		r.Outcome = outcome
+	case err == raft.ErrPending || err == raft.ErrTransferring: // bare: it passes by itself
+		r.Outcome = wire.OutcomeBegun
+	case err == raft.ErrNotLeader:
+		r.Outcome = wire.OutcomeNotLeader
+	case errors.Is(err, raft.ErrPending):
+		r.Outcome, r.Text = wire.OutcomeRefused, []byte("another change is under way: member list shows it")
+	default:
+		r.Outcome, r.Text = wire.OutcomeRefused, []byte(strings.TrimPrefix(err.Error(), "raft: "))
+	}
+}
+
+// cancel takes the operation under way back; repeated, it tells whether that is
+// committed.
+func (n *Node) cancel(now int64, operation uint64, r *wire.MemberChangeReply) {
+	if n.members.canceled != operation || n.core.Progress().Phase != raft.PhaseStable {
+		err := n.core.Cancel(now)
+		if answerOf(r, err, wire.OutcomeBegun); err == nil {
+			n.members.canceled = operation
+		}
+		return
+	}
+	r.Outcome, r.Index = wire.OutcomeBegun, n.core.Status().ConfigurationIndex
+	if r.Index <= n.core.Commit() {
+		r.Outcome = wire.OutcomeDone
 	}
 }
 
@@ -102,12 +129,15 @@ func (n *Node) change(now int64, f *wire.MemberChange, named []wire.Server, r *w
 		r.Outcome, r.Index = wire.OutcomeDone, n.core.Status().ConfigurationIndex
 	case status.Operation == f.Operation:
 		r.Outcome, r.Text = wire.OutcomeRefused, []byte("it was cancelled or given up; ask again to begin anew")
+	case f.Hold > 0 && !n.o.Chaos:
+		r.Outcome, r.Text = wire.OutcomeRefused, []byte("a hold needs servers that were started with --chaos")
 	case len(missing) > 0:
 		n.prepare(now, f, missing, r)
 	case f.DryRun:
 		r.Outcome, r.Text = wire.OutcomePlan, []byte(n.core.Plan(target).String())
+		n.members.operation = 0 // whoever comes next need not wait for what was only asked
 	default:
-		if f.Hold > 0 && n.o.Chaos {
+		if status.Phase == raft.PhaseStable { // a hold is this operation's own: it ends what an earlier one left
 			n.core.Hold(phaseName(f.HoldPhase), now+f.Hold)
 		}
 		answerOf(r, n.core.Change(now, raft.Change{Operation: f.Operation, Target: target, Force: f.Force}), wire.OutcomeBegun)

@@ -44,9 +44,10 @@ type Options struct {
 	SegmentBytes int64                                     // of new log segments; 0 is the log's default
 	Timeout      int64                                     // T in ns; 0 derives it from what is measured
 	Heartbeat    int64                                     // ns; 0 is DefaultHeartbeat
-	Resend       int64                                     // ns; 0 is DefaultResend
+	Resend       int64                                     // ns; 0 is DefaultResend, less with a short Timeout
 	Datagram     int                                       // largest datagram to any address; 0: by the address (loopback or not)
-	Chaos        bool                                      // drills may hold a phase of a membership change
+	Chaos        bool                                      // drills: do harm to this node, or hold a phase of a membership change, when asked
+	Break        string                                    // with Chaos, a rule to break: see Breakable
 	Logger       *slog.Logger
 	Observe      Observer // the simulator's invariants; nil in production
 }
@@ -72,6 +73,7 @@ type Node struct {
 	ledLast        uint64   // the last entry it proposed when it stopped leading
 	turnAt         int64    // when the turn under way began
 	toldLeader     uint16   // the leader that the last log line named
+	standing       bool     // a log line said that this server stands, and nothing has come of it yet
 	foreign        []uint16 // servers of another cluster at our servers' addresses, told once
 
 	// Inbound, reused from datagram to datagram.
@@ -84,6 +86,7 @@ type Node struct {
 	pack    pack
 	reads   reads
 	members members
+	votes   votes
 	pace    pace
 	persist persist
 	applied uint64 // applied <= commit
@@ -94,6 +97,8 @@ type Node struct {
 
 	out     outbound
 	clients clients
+	chaos   chaos
+	askers  askers
 
 	Counters Counters
 }
@@ -101,6 +106,9 @@ type Node struct {
 // Open recovers a node from its directory. A directory that no founding has
 // reached opens as blank: it answers questions and never votes (SAFETY 7).
 func Open(o Options, now int64) (*Node, error) {
+	if err := o.checkBreak(); err != nil {
+		return nil, err
+	}
 	o = o.withDefaults()
 	log, recovery, err := wal.Open(wal.Options{
 		FS: o.FS, Dir: o.Dir, SegmentBytes: o.SegmentBytes, Random: o.Random,
@@ -143,6 +151,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Resend == 0 {
 		o.Resend = DefaultResend
+		if o.Timeout != 0 {
+			o.Resend = min(o.Resend, o.Timeout/2)
+		}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -186,7 +197,8 @@ func (n *Node) startCore(now int64, recovery *wal.Recovery) error {
 	n.tag = wire.ClusterTag(list.Cluster)
 	n.out.header.Cluster = n.tag
 	n.core = raft.New(raft.Config{
-		ID: n.identity.ID, Incarnation: n.identity.Incarnation, Boot: n.boot, Seed: n.o.Random(),
+		NewVotersAlone: n.breaks(BreakJoint),
+		ID:             n.identity.ID, Incarnation: n.identity.Incarnation, Boot: n.boot, Seed: n.o.Random(),
 		Timeout: n.pace.timeout, Heartbeat: n.o.Heartbeat, Resend: n.o.Resend,
 		WindowBytes: windowBytes, UncommittedBytes: uncommittedBytes,
 	}, start, now)

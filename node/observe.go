@@ -36,5 +36,6 @@ type Counters struct {
 	Turns              uint64
 	Entries            uint64 // proposed here
 	Commands           uint64 // proposed here
+	VotesRefused       uint64 // and pre-votes, by this server
 	Refused            uint64 // ICMP port unreachable seen
 }

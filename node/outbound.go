@@ -25,6 +25,7 @@ type outbound struct {
 	pairs   []byte        // of a scan being answered
 
 	peers      []peer // every server known, ascending by id
+	voters     int    // of the newest configuration
 	entryLimit int    // largest body of an entry that fits every peer's datagram
 	large      []large
 	message    uint64 // id of the last fragmented message
@@ -58,7 +59,11 @@ func (o *outbound) init(n *Node) {
 
 // learn takes the addresses of a configuration: they win over the pool's.
 func (o *outbound) learn(c *wire.Configuration) {
+	o.voters = 0
 	for i := range c.Members {
+		if c.Members[i].Role == wire.MemberVoter {
+			o.voters++
+		}
 		if c.Members[i].Addr != "" {
 			o.place(c.Members[i].ID, c.Members[i].Addr)
 		}
@@ -195,6 +200,10 @@ func (n *Node) Out() []wire.Packet {
 	}
 	o.packets = append(o.packets[:0], o.raw...)
 	o.raw = o.raw[:0]
+	if n.chaos.cut {
+		o.recycle() // what was to be said is lost
+		return o.packets
+	}
 	for _, d := range o.open {
 		d.packer.Header.Packet = o.header.Packet
 		o.packets = d.packer.Flush(d.to, o.packets)
@@ -225,9 +234,16 @@ func (n *Node) send(now int64, m *raft.Message) {
 		f := wire.Vote{Pre: m.Pre, Transfer: m.Transfer, Term: m.Term, LastIndex: m.LastIndex, LastTerm: m.LastTerm, Probe: m.Probe, AskBoot: n.boot}
 		f.Encode(n.out.must(to, m.To, wire.KindVote, f.Size()))
 	case raft.VoteReply:
+		if !m.Granted {
+			n.voteRefused(m)
+		}
 		f := wire.VoteReply{Pre: m.Pre, Granted: m.Granted, Term: m.Term, EchoBoot: m.EchoBoot, Reason: m.Reason, LastIndex: m.LastIndex, LastTerm: m.LastTerm}
 		f.Encode(n.out.must(to, m.To, wire.KindVoteReply, f.Size()))
 	case raft.TimeoutNow:
+		if n.breaks(BreakHandOver) {
+			return
+		}
+		n.logger.Info("handing leadership over", "to", m.To, "term", m.Term)
 		f := wire.TimeoutNow{Term: m.Term, LastIndex: m.LastIndex, AskBoot: n.boot}
 		f.Encode(n.out.must(to, m.To, wire.KindTimeoutNow, f.Size()))
 	default:

@@ -1,6 +1,9 @@
 package node
 
-import "math/bits"
+import (
+	"math/bits"
+	"slices"
+)
 
 // pace derives the election timeout T from what this cluster's disks and paths
 // really take: the leader measures how long its own syncs last and how long
@@ -10,16 +13,28 @@ import "math/bits"
 //
 //	T = paceFactor x the 99.9th percentile over the last window, within bounds
 //
-// It rises within a tenth of a second, and falls only after it was twice too large for a whole
-// window, so that it does not follow every gust.
+// Of the followers only the quickest that make a majority with the leader count:
+// one that was away, and answers late for that, says nothing of the others. T
+// rises within a tenth of a second, and falls only after it was twice too large
+// for a whole window, so that it does not follow every gust.
 type pace struct {
 	fixed   bool // T was set by the operator
 	timeout int64
-	delays  [2]delays // the window under way, and the one before it
-	since   int64     // when the window under way began
-	checkAt int64     // when T is looked at again
+	own     window // how long a batch is with our disk
+	peers   []peerPace
+	sorted  []int64 // scratch
+	since   int64   // when the window under way began
+	checkAt int64   // when T is looked at again
 	sent    [1024]sentAt
 	batchAt int64 // when the batch that is out was taken
+}
+
+// window is the delays of the window under way, and of the one before it.
+type window [2]delays
+
+type peerPace struct {
+	id     uint16
+	delays window
 }
 
 const (
@@ -30,6 +45,10 @@ const (
 	paceCheck  = 100e6 // ns between looks
 	paceSample = 200   // delays that a window needs to say anything
 )
+
+// paceOutliers is how many delays of a window may be above what T covers, when
+// a thousandth of them is less: a single stall is no pace.
+const paceOutliers = 2
 
 type sentAt struct {
 	seq uint64
@@ -65,9 +84,13 @@ func ceiling(b int) int64 {
 	return int64(8+b&7+1) << (octave - 3)
 }
 
-// quantile is a duration that all but one in a thousand are below.
+// p999 is a duration that all but one in a thousand, and a few, are below; 0
+// when there are too few to say.
 func (d *delays) p999() int64 {
-	left := d.total - d.total/1000
+	if d.total < paceSample {
+		return 0
+	}
+	left := d.total - max(d.total/1000, paceOutliers)
 	for b, n := range d.counts {
 		if n >= left {
 			return ceiling(b)
@@ -81,32 +104,64 @@ func (d *delays) p999() int64 {
 // took.
 func (p *pace) noteSent(now int64, seq uint64) { p.sent[seq%uint64(len(p.sent))] = sentAt{seq, now} }
 
-func (p *pace) noteAck(now int64, seq uint64) {
+func (p *pace) noteAck(now int64, from uint16, seq uint64) {
 	if s := &p.sent[seq%uint64(len(p.sent))]; s.seq == seq && seq != 0 {
-		p.delays[0].add(now - s.at)
+		p.peer(from).delays[0].add(now - s.at)
 		s.seq = 0
 	}
 }
 
-// settle is T as it should be now; the second result says that it changed.
-func (p *pace) settle(now int64) (int64, bool) {
+func (p *pace) peer(id uint16) *peerPace {
+	for i := range p.peers {
+		if p.peers[i].id == id {
+			return &p.peers[i]
+		}
+	}
+	p.peers = append(p.peers, peerPace{id: id})
+	return &p.peers[len(p.peers)-1]
+}
+
+// worst is the delay that T must cover by window w: of our disk, and of the
+// slowest among the quickest followers that make a majority with us. 0 when too
+// little was measured.
+func (p *pace) worst(w, followers int) int64 {
+	if followers == 0 {
+		return p.own[w].p999()
+	}
+	p.sorted = p.sorted[:0]
+	for i := range p.peers {
+		if d := p.peers[i].delays[w].p999(); d > 0 {
+			p.sorted = append(p.sorted, d)
+		}
+	}
+	if len(p.sorted) < followers {
+		return 0
+	}
+	slices.Sort(p.sorted)
+	return max(p.sorted[followers-1], p.own[w].p999())
+}
+
+// settle is T as it should be now, with so many followers needed for a
+// majority; the second result says that it changed.
+func (p *pace) settle(now int64, followers int) (int64, bool) {
 	if p.fixed || now < p.checkAt {
 		return p.timeout, false
 	}
 	p.checkAt = now + paceCheck
-	rolled := now-p.since >= paceWindow
-	if rolled {
-		p.delays[1], p.delays[0] = p.delays[0], delays{}
-		p.since = now
-	}
 	before := p.timeout
-	if d := &p.delays[0]; d.total >= paceSample {
-		p.timeout = max(p.timeout, within(paceFactor*d.p999()))
-	}
-	if d := &p.delays[1]; rolled && d.total >= paceSample {
-		if want := within(paceFactor * d.p999()); 2*want <= p.timeout {
-			p.timeout = want
+	if rolled := now-p.since >= paceWindow; rolled {
+		p.since = now
+		p.own[1], p.own[0] = p.own[0], delays{}
+		for i := range p.peers {
+			d := &p.peers[i].delays
+			d[1], d[0] = d[0], delays{}
 		}
+		if d := p.worst(1, followers); d > 0 && 2*within(paceFactor*d) <= p.timeout {
+			p.timeout = within(paceFactor * d)
+		}
+	}
+	if d := p.worst(0, followers); d > 0 {
+		p.timeout = max(p.timeout, within(paceFactor*d))
 	}
 	return p.timeout, p.timeout != before
 }
@@ -115,7 +170,7 @@ func within(t int64) int64 { return min(max(t, paceLeast), paceMost) }
 
 // setTimeout hands out T as measured; for a leader.
 func (n *Node) setTimeout(now int64) {
-	if t, changed := n.pace.settle(now); changed {
+	if t, changed := n.pace.settle(now, n.out.voters/2); changed {
 		n.core.SetTimeout(t)
 		n.logger.Info("election timeout", "ms", t/1e6)
 	}

@@ -88,7 +88,7 @@ func (n *Node) Persisted(now int64, b *wal.Batch, err error) {
 	}
 	p.unpublished, p.publishAt = true, now+publishAfter
 	p.written = max(p.written, p.inflightEnd)
-	n.pace.delays[0].add(now - n.pace.batchAt)
+	n.pace.own[0].add(now - n.pace.batchAt)
 	if n.core == nil {
 		n.listPersisted(now)
 		return

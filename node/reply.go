@@ -182,7 +182,15 @@ func (n *Node) hello(now int64, h *wire.Header, from netip.AddrPort, p []byte) {
 		n.Counters.DroppedMalformed++
 		return
 	}
-	r := wire.HelloReply{Nonce: f.Nonce, Blank: n.core == nil, Servers: n.out.servers()}
+	if !n.Leading() {
+		n.askers.add(asker{at: now, to: from, dst: h.Src, nonce: f.Nonce})
+	}
+	n.answerHello(now, from, h.Src, f.Nonce)
+}
+
+// answerHello tells a client what it needs to begin.
+func (n *Node) answerHello(now int64, to netip.AddrPort, dst uint16, nonce uint64) {
+	r := wire.HelloReply{Nonce: nonce, Blank: n.core == nil, Servers: n.out.servers()}
 	if n.core != nil {
 		r.Term, r.Leader = n.core.Term(), n.core.Leader()
 		r.LeaderAddr = n.out.addressOf(r.Leader)
@@ -191,7 +199,7 @@ func (n *Node) hello(now int64, h *wire.Header, from netip.AddrPort, p []byte) {
 			r.LogTime = n.logTime(now)
 		}
 	}
-	if b := n.out.frame(from, h.Src, wire.KindHelloReply, r.Size()); b != nil {
+	if b := n.out.frame(to, dst, wire.KindHelloReply, r.Size()); b != nil {
 		r.Encode(b)
 	}
 }

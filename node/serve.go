@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ type Config struct {
 	Timeout      time.Duration // T
 	Heartbeat    time.Duration
 	Chaos        bool // drills: see Options.Chaos
+	Break        string
 	Logger       *slog.Logger
 	Ready        func(n *Node, listen netip.AddrPort) // called once, when the sockets are open
 }
@@ -82,7 +84,7 @@ func (s *shell) open() error {
 	}
 	n, err := Open(Options{
 		FS: vfs.OS, Dir: c.Data, Resolve: resolve, Random: random, SegmentBytes: c.SegmentBytes,
-		Timeout: int64(c.Timeout), Heartbeat: int64(c.Heartbeat), Chaos: c.Chaos, Logger: c.Logger,
+		Timeout: int64(c.Timeout), Heartbeat: int64(c.Heartbeat), Chaos: c.Chaos, Break: c.Break, Logger: c.Logger,
 	}, s.now())
 	if err != nil {
 		return err
@@ -137,6 +139,7 @@ func (s *shell) loop(ctx context.Context) error {
 		if s.persist() {
 			drained = false // a sync blocked: hear what arrived meanwhile before any deadline
 		}
+		s.harm(ctx)
 		s.askSpare()
 		if n.Err() != nil {
 			return n.Err()
@@ -234,6 +237,25 @@ func (s *shell) fill() {
 		s.filled <- s.node.Log().Prepare()
 	}
 }
+
+// harm does what only the process can do to itself of what a chaos request
+// asked. The answer has left.
+func (s *shell) harm(ctx context.Context) {
+	if s.node.chaos.crash {
+		os.Exit(crashCode)
+	}
+	if d := s.node.chaos.pauseTaken(); d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// crashCode is what a shell tells of a process that SIGKILL ended.
+const crashCode = 137
 
 // resolve turns HOST:PORT, a name or a number, into an address to send to.
 func resolve(addr string) (netip.AddrPort, error) {

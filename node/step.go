@@ -101,11 +101,13 @@ func (n *Node) logTime(now int64) int64 {
 
 // roleChanged tells the log line and the observer of a new leader or its end.
 func (n *Node) roleChanged(now int64, e *raft.Effects) {
+	n.tellStanding(e)
 	switch {
 	case e.Role == raft.Leader && n.ledTerm != e.Term:
 		n.ledTerm = e.Term
 		n.stampAt = now
 		n.logger.Info("leading", "term", e.Term, "last_index", n.tail.last)
+		n.announce(now)
 		if n.o.Observe != nil {
 			n.o.Observe.Leader(e.Term)
 		}
@@ -118,4 +120,14 @@ func (n *Node) roleChanged(now int64, e *raft.Effects) {
 		n.logger.Info("following", "leader", e.Leader, "term", e.Term)
 	}
 	n.toldLeader = e.Leader
+}
+
+// tellStanding says, once for each time it begins, that this server wants to
+// lead: it has held the leader for gone, or was told to take over.
+func (n *Node) tellStanding(e *raft.Effects) {
+	stands := e.Role == raft.PreCandidate || e.Role == raft.Candidate
+	if stands && !n.standing {
+		n.logger.Info("standing", "as", e.Role.String(), "term", e.Term, "last_index", n.tail.last)
+	}
+	n.standing = stands
 }

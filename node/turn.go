@@ -11,6 +11,7 @@ func (n *Node) Turn(now int64, drained bool) {
 		return
 	}
 	n.Counters.Turns++
+	n.endCut(now)
 	n.turnAt = now
 	if n.core == nil {
 		n.foundingTurn(now)

@@ -32,6 +32,8 @@ const (
 	KindStatusReply Kind = 38
 	KindMember      Kind = 39
 	KindMemberReply Kind = 40
+	KindChaos       Kind = 41
+	KindChaosReply  Kind = 42
 
 	KindFragment       Kind = 48
 	KindFragmentStatus Kind = 49
@@ -86,6 +88,10 @@ func (k Kind) String() string {
 		return "member"
 	case KindMemberReply:
 		return "member-reply"
+	case KindChaos:
+		return "chaos"
+	case KindChaosReply:
+		return "chaos-reply"
 	case KindFragment:
 		return "fragment"
 	case KindFragmentStatus:

@@ -97,6 +97,8 @@ func samples() []sample {
 		{"status-reply", KindStatusReply, &StatusReply{Nonce: 43, ID: 2, Role: RoleLeader, Leader: 2, Term: 4, Last: 9, Commit: 8, Applied: 7, Configuration: list, Servers: servers}, func() frame { return new(StatusReply) }},
 		{"member", KindMember, &MemberChange{Nonce: 44, Operation: 45, Hold: 1e10, Verb: VerbAdd, DryRun: true, HoldPhase: 1, Servers: servers}, func() frame { return new(MemberChange) }},
 		{"member-reply", KindMemberReply, &MemberChangeReply{Nonce: 44, Operation: 45, Index: 9, Term: 4, Leader: 1, Outcome: 1, Phase: 2, Configuration: list, Text: []byte("done")}, func() frame { return new(MemberChangeReply) }},
+		{"chaos", KindChaos, &Chaos{Nonce: 46, Duration: 2e9, Verb: ChaosCut}, func() frame { return new(Chaos) }},
+		{"chaos-reply", KindChaosReply, &ChaosReply{Nonce: 46, Outcome: ChaosBegun}, func() frame { return new(ChaosReply) }},
 		{"fragment", KindFragment, &Fragment{Message: 1, Kind: KindRequest, Total: 300, Offset: 256, Stride: 256, Body: bytes.Repeat([]byte{7}, 44)}, func() frame { return new(Fragment) }},
 		{"fragment-status", KindFragmentStatus, &FragmentStatus{Message: 1, EchoBoot: 96, Have: 256, Bitmap: [16]byte{0: 3, 15: 128}, Done: true}, func() frame { return new(FragmentStatus) }},
 		{"mismatch", 0, &Mismatch{Version: 1, Asked: 9}, func() frame { return new(Mismatch) }},
@@ -162,7 +164,7 @@ func TestEveryCutOfAFrameIsAnErrorOrReencodesToItself(t *testing.T) {
 
 func TestReservedBytesMustBeZero(t *testing.T) {
 	at := map[string]int{"append": 61, "ack": 98, "vote": 39, "vote-reply": 34, "probe-reply": 25, "join-answer": 15, "found-answer": 9, "hello": 9, "hello-reply": 51,
-		"request": 4, "reply": 7, "not-leader": 14, "status-reply": 45, "member": 27, "member-reply": 36, "fragment": 24, "fragment-status": 21}
+		"request": 4, "reply": 7, "not-leader": 14, "status-reply": 45, "member": 27, "member-reply": 36, "chaos": 17, "chaos-reply": 9, "fragment": 24, "fragment-status": 21}
 	for _, s := range samples() {
 		i, ok := at[s.name]
 		if !ok {

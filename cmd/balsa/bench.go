@@ -19,8 +19,9 @@ func benchCommand(s *streams) *cobra.Command {
 	cmd := group("bench", "measure a cluster, beside what the machine can do",
 		benchSuiteCommand(s, "commit", "acknowledged puts, closed loop"),
 		benchSuiteCommand(s, "read", "linearizable gets, closed loop"),
+		benchElectionCommand(s),
 		benchHelperCommand(s))
-	for _, name := range []string{"election", "mixed", "wal", "wire", "all", "ab", "compare"} {
+	for _, name := range []string{"mixed", "wal", "wire", "all", "ab", "compare"} {
 		cmd.AddCommand(laterCommand(name))
 	}
 	return cmd

@@ -38,3 +38,35 @@ func TestBenchMeasuresAClusterOfItsOwn(t *testing.T) {
 		}
 	}
 }
+
+func TestBenchTakesTheLeaderAwayAndLosesNothing(t *testing.T) {
+	out := t.TempDir()
+	text, errs, code := balsa("bench", "election", "--case", "kill,partition,transfer", "--trials", "2", "--out", out)
+	if code != exitDone {
+		t.Fatalf("code %d: %s%s", code, text, errs)
+	}
+	raw, err := os.ReadFile(filepath.Join(out, "report.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r bench.ElectionReport
+	if err := json.Unmarshal(raw, &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Rows) != 3 || r.Rows[0].Case != "kill" || r.Rows[1].Case != "partition" || r.Rows[2].Case != "transfer" {
+		t.Fatalf("got rows %+v", r.Rows)
+	}
+	for _, row := range r.Rows {
+		if row.Lost != 0 || row.AppliedAnyway != 0 || row.Acknowledged == 0 || len(row.Each) != 2 {
+			t.Errorf("%s: got %+v", row.Case, row)
+		}
+		for _, one := range row.Each {
+			if one.Leader == one.Victim || one.Detect <= 0 || one.Elect < one.Detect || one.FirstWrite < one.Elect || one.Unavailable <= 0 {
+				t.Errorf("%s: got trial %+v", row.Case, one)
+			}
+		}
+	}
+	if _, err := os.Stat(filepath.Join(out, "report.html")); err != nil {
+		t.Error(err)
+	}
+}

@@ -17,7 +17,8 @@ func demoCommand(s *streams) *cobra.Command {
 	for _, scenario := range demo.All() {
 		scenarios = append(scenarios, scenario.Name)
 	}
-	return &cobra.Command{
+	var broken bool
+	cmd := &cobra.Command{
 		Use: "demo list|all|NAME", Short: "watch a cluster do what it promises", Args: cobra.ArbitraryArgs,
 		Long:      "demo plays a scenario on a local cluster, tells each thing as it happens and checks it. It ends with 1 if it did not hold.",
 		Example:   "balsa demo list\nbalsa demo basic",
@@ -49,13 +50,19 @@ func demoCommand(s *streams) *cobra.Command {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 			defer stop()
 			for _, d := range chosen {
-				if err := d.Play(ctx, binary, s.out); err != nil {
-					return fmt.Errorf("demo: %w", err)
+				if broken && !d.Breakable() {
+					return usagef("demo %s has nothing to switch off", d.Name)
+				}
+				if err := d.Play(ctx, binary, broken, s.out); err != nil {
+					return &fault{code: exitFailed, err: fmt.Errorf("demo: %w", err)}
 				}
 			}
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&broken, "break", false, "switch off the protection that is shown, so that it fails")
+	cmd.Flags().MarkHidden("break")
+	return cmd
 }
 
 func unknownDemo(name string, scenarios []string) error {

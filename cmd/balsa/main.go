@@ -61,8 +61,8 @@ func rootCommand(s *streams) *cobra.Command {
 	for i := range storeWords {
 		add(root, "client", storeCommand(s, &storeWords[i]))
 	}
-	add(root, "client", statusCommand(s), memberCommand(s), replCommand(s))
-	add(root, "tool", demoCommand(s), walCommand(s), benchCommand(s), versionCommand(s), exitCodesCommand(s))
+	add(root, "client", statusCommand(s), memberCommand(s), changeCommand(s, &transferWord), replCommand(s))
+	add(root, "tool", demoCommand(s), walCommand(s), benchCommand(s), versionCommand(s), exitCodesCommand(s), chaosCommand(s))
 	root.AddCommand(laterCommands()...)
 	return root
 }
@@ -153,7 +153,7 @@ func names(cmd *cobra.Command) []string {
 // laterCommands stand for the words that the interface promises and this version does not have.
 func laterCommands() []*cobra.Command {
 	var all []*cobra.Command
-	for _, name := range []string{"transfer", "secret", "chaos-proxy"} {
+	for _, name := range []string{"secret", "chaos-proxy"} {
 		all = append(all, laterCommand(name))
 	}
 	return all

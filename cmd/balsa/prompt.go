@@ -99,7 +99,7 @@ func (p *prompt) complete(ctx context.Context, typed string) readline.Completion
 		for _, w := range storeWords {
 			all = append(all, w.name, w.about)
 		}
-		all = append(all, "status", "who leads, who is there", "member", "list voters, learners and the pool", "help", "what can be typed", "quit", "leave")
+		all = append(all, "status", "who leads, who is there", "member", "list or change voters, learners and the pool", "transfer", "hand leadership over", "help", "what can be typed", "quit", "leave")
 		return readline.CompleteValuesDescribed(all...)
 	}
 	prefix := ""
@@ -109,7 +109,7 @@ func (p *prompt) complete(ctx context.Context, typed string) readline.Completion
 	}
 	switch {
 	case words[0] == "member":
-		return readline.CompleteValues("list")
+		return readline.CompleteValues(memberNames()...)
 	case findStoreWord(words[0]) == nil || len(words) > 1:
 		return readline.Completions{}
 	}

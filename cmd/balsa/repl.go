@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,6 +95,12 @@ func (p *prompt) parse(line string) (*command, error) {
 	set.DurationVar(&c.timeout, "timeout", p.timeout, "")
 	var own storeFlags
 	own.register(words[0], set)
+	var change changeFlags
+	detach := false
+	if words[0] == "member" || words[0] == "transfer" {
+		change.register(set)
+		words, detach = cutAmpersand(words)
+	}
 	if err := set.Parse(words[1:]); err != nil {
 		return nil, usagef("%s: %s", words[0], strings.ReplaceAll(err.Error(), mark, ""))
 	}
@@ -102,8 +109,50 @@ func (p *prompt) parse(line string) (*command, error) {
 		c.order, err = parseOrder(w, set.Args(), &own, noStandardInput)
 		return c, err
 	}
+	if words[0] == "member" && set.Arg(0) != "list" || words[0] == "transfer" {
+		c.other, err = p.changeWord(words[0], unmarkWords(set.Args()), &change, detach, c)
+		return c, err
+	}
 	c.other, err = p.otherWord(words[0], unmarkWords(set.Args()), c.json)
 	return c, err
+}
+
+// cutAmpersand takes a trailing & off: the line returns at once, and what it began goes on.
+func cutAmpersand(words []string) ([]string, bool) {
+	end := len(words) - 1
+	word, cut := strings.CutSuffix(words[end], "&")
+	if !cut || end == 0 {
+		return words, false
+	}
+	if word == "" {
+		return words[:end], true
+	}
+	return append(slices.Clone(words[:end]), word), true
+}
+
+// changeWord makes a command of a line that changes the membership or the leader.
+func (p *prompt) changeWord(word string, words []string, f *changeFlags, detach bool, c *command) (func(context.Context, io.Writer) error, error) {
+	w := &transferWord
+	if word == "member" {
+		if len(words) == 0 {
+			return nil, usagef("member needs one of: %s", strings.Join(memberNames(), ", "))
+		}
+		if w = findMemberWord(words[0]); w == nil {
+			if near := nearest(words[0], memberNames()); near != "" {
+				return nil, usagef("unknown command %q of member; nearest is %q", clip(words[0]), near)
+			}
+			return nil, usagef("unknown command %q of member, want one of: %s", clip(words[0]), strings.Join(memberNames(), ", "))
+		}
+		words = words[1:]
+	}
+	ch, err := w.parse(words, f)
+	if err != nil {
+		return nil, err
+	}
+	ch.Detach = detach
+	return func(ctx context.Context, out io.Writer) error {
+		return carryOutChange(ctx, p.client, ch, c.timeout, out, p.streams.err, c.json)
+	}, nil
 }
 
 func noStandardInput() ([]byte, error) {
@@ -111,7 +160,7 @@ func noStandardInput() ([]byte, error) {
 }
 
 // promptWords are what the prompt knows besides the words on the store.
-var promptWords = []string{"status", "member", "help", "quit", "exit"}
+var promptWords = []string{"status", "member", "transfer", "help", "quit", "exit"}
 
 func (p *prompt) otherWord(word string, words []string, asJSON bool) (func(context.Context, io.Writer) error, error) {
 	switch word {
@@ -128,15 +177,10 @@ func (p *prompt) otherWord(word string, words []string, asJSON bool) (func(conte
 		}
 		return func(ctx context.Context, w io.Writer) error { return showStatus(ctx, p.client, w, asJSON) }, nil
 	case "member":
-		if len(words) > 0 && contains(laterMemberWords, words[0]) {
-			return nil, notYet("member " + words[0])
-		}
-		if len(words) != 1 || words[0] != "list" {
+		if len(words) != 1 {
 			return nil, usagef("usage: member list")
 		}
 		return func(ctx context.Context, w io.Writer) error { return showMembers(ctx, p.client, w, asJSON) }, nil
-	case "transfer":
-		return nil, notYet("transfer")
 	}
 	known := promptWords
 	for _, w := range storeWords {
@@ -155,6 +199,9 @@ cas KEY OLD NEW         set it if its value is OLD (--absent NEW: if there is no
 scan [PREFIX]           list keys in order (--from K, --to K, --limit N)
 status                  who leads, who is there
 member list             voters, learners and the pool
+member add|remove ID... make servers voters, take them out (--dry-run, --hold joint=10s, --force; & at the end: do not wait)
+member set IDS          make these the voters; replace ID brings in one that was made again; cancel takes back
+transfer ID             hand leadership to a server
 help, quit
 
 A key or value with blanks is written as a Go string: put "two words" "line\n"

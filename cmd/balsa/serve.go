@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -20,9 +21,11 @@ import (
 // serveFlags are the settings of one server; each is a flag, a variable and a line of the file.
 type serveFlags struct {
 	data, listen, config string
-	insecure             bool
+	insecure, chaos      bool
+	timeout, heartbeat   time.Duration
 	segment              byteSize
 	profile, format      *choice
+	breakRule            string
 	level                slog.LevelVar
 }
 
@@ -32,7 +35,6 @@ var laterServeFlags = []string{"http", "redis", "secret-file"}
 func serveCommand(s *streams) *cobra.Command {
 	o := &serveFlags{profile: newChoice("shared", "dedicated"), format: newChoice("text", "json")}
 	var level string
-	var chaos bool
 	cmd := &cobra.Command{
 		Use:   "serve --data DIR",
 		Short: "run one server",
@@ -47,7 +49,7 @@ Every flag is also an environment variable (BALSA_SEGMENT_SIZE for --segment-siz
 			if err := settle(f); err != nil {
 				return err
 			}
-			for _, name := range append(laterServeFlags, "chaos") {
+			for _, name := range laterServeFlags {
 				if f.Changed(name) {
 					return notYet("serve --" + name)
 				}
@@ -57,6 +59,9 @@ Every flag is also an environment variable (BALSA_SEGMENT_SIZE for --segment-siz
 			}
 			if o.data == "" {
 				return usagef("serve needs --data DIR, a directory that init made")
+			}
+			if err := o.checkTimes(); err != nil {
+				return err
 			}
 			if err := o.level.UnmarshalText([]byte(level)); err != nil {
 				return usagef("--log-level %q: want debug, info, warn or error", level)
@@ -69,6 +74,9 @@ Every flag is also an environment variable (BALSA_SEGMENT_SIZE for --segment-siz
 	f.StringVar(&o.listen, "listen", "", "HOST:PORT to listen on (default: its own address of the pool)")
 	f.StringVar(&o.config, "config", "", "a TOML file with these flags as keys")
 	f.BoolVar(&o.insecure, "insecure", false, "serve other machines than this one without a secret")
+	f.BoolVar(&o.chaos, "chaos", false, "crash, stand still, be cut off, or hold a membership change in a phase, when a client on loopback asks for it: for drills")
+	f.DurationVar(&o.timeout, "election-timeout", 0, "silence after which a follower stands for leader, 10ms to 10s (default: the server's own choice)")
+	f.DurationVar(&o.heartbeat, "heartbeat", 0, "what a leader is never silent for longer than (default: the server's own choice)")
 	f.Var(&o.segment, "segment-size", "size of a log segment (default 64MiB)")
 	f.Var(o.profile, "profile", "what the machine is for")
 	f.Var(o.format, "log-format", "form of the log on standard error")
@@ -77,9 +85,34 @@ Every flag is also an environment variable (BALSA_SEGMENT_SIZE for --segment-siz
 		f.String(name, "", "not there yet")
 		f.MarkHidden(name)
 	}
-	f.BoolVar(&chaos, "chaos", false, "not there yet")
-	f.MarkHidden("chaos")
+	f.StringVar(&o.breakRule, "break", "", "with --chaos, a rule to break: for the tests of the demonstrations")
+	f.MarkHidden("break")
 	return cmd
+}
+
+// Bounds of the times of an election. Below the least, a pause of the scheduler is taken for a dead leader.
+const (
+	leastElectionTimeout   = 10 * time.Millisecond
+	largestElectionTimeout = 10 * time.Second
+	heartbeatsPerTimeout   = 3 // at least: one lost datagram is no reason to stand
+)
+
+// checkTimes looks at those that were given; 0 is the server's own choice.
+func (o *serveFlags) checkTimes() error {
+	timeout, heartbeat := o.timeout, o.heartbeat
+	if timeout == 0 {
+		timeout = node.DefaultTimeout
+	}
+	if heartbeat == 0 {
+		heartbeat = node.DefaultHeartbeat
+	}
+	if timeout < leastElectionTimeout || timeout > largestElectionTimeout {
+		return usagef("--election-timeout is %v, want %v to %v", timeout, leastElectionTimeout, largestElectionTimeout)
+	}
+	if most := timeout / heartbeatsPerTimeout; heartbeat < time.Millisecond || heartbeat > most {
+		return usagef("--heartbeat is %v, want 1ms to %v, a third of the election timeout", heartbeat, most)
+	}
+	return nil
 }
 
 func serve(cmd *cobra.Command, s *streams, o *serveFlags) error {
@@ -92,7 +125,8 @@ func serve(cmd *cobra.Command, s *streams, o *serveFlags) error {
 	defer stop()
 	logger := slog.New(o.handler(s.err))
 	err := node.Serve(ctx, node.Config{
-		Data: o.data, Listen: o.listen, Insecure: o.insecure, SegmentBytes: int64(o.segment), Logger: logger,
+		Data: o.data, Listen: o.listen, Insecure: o.insecure, SegmentBytes: int64(o.segment), Logger: logger, Chaos: o.chaos, Break: o.breakRule,
+		Timeout: o.timeout, Heartbeat: o.heartbeat,
 		Ready: func(_ *node.Node, listen netip.AddrPort) { logger.Info("ready", "listen", listen, "data", o.data) },
 	})
 	return explainServe(o, err)

@@ -53,17 +53,6 @@ func statusCommand(s *streams) *cobra.Command {
 	return askCommand(s, "status", "who leads, who is there", showStatus)
 }
 
-// laterMemberWords are those that change the membership.
-var laterMemberWords = []string{"add", "remove", "replace", "set", "cancel"}
-
-func memberCommand(s *streams) *cobra.Command {
-	cmd := group("member", "the members of the cluster", askCommand(s, "list", "voters, learners and the pool", showMembers))
-	for _, name := range laterMemberWords {
-		cmd.AddCommand(laterCommand(name))
-	}
-	return cmd
-}
-
 // askCommand is a word that only asks how the cluster is.
 func askCommand(s *streams, use, short string, show func(context.Context, *client.Client, io.Writer, bool) error) *cobra.Command {
 	var flags clientFlags
@@ -141,10 +130,7 @@ func showMembers(ctx context.Context, c *client.Client, w io.Writer, asJSON bool
 	}
 	m := membersJSON{
 		Voters: orEmpty(status.Voters), Learners: orEmpty(status.Learners), Joint: status.Joint, OldVoters: orEmpty(status.OldVoters),
-		Phase: "stable", Pool: []poolJSON{},
-	}
-	if m.Joint {
-		m.Phase = "joint"
+		Phase: client.PhaseName(status.Phase), Pool: []poolJSON{},
 	}
 	for _, r := range status.Rows {
 		m.Pool = append(m.Pool, poolJSON{r.ID, r.Addr})

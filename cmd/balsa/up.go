@@ -45,7 +45,7 @@ the commands and stops everything. The data is in --dir and resumed next time, o
 			if err != nil {
 				return err
 			}
-			o := local.Options{Binary: binary, Dir: dir, Nodes: nodes, Spares: spares}
+			o := local.Options{Binary: binary, Dir: dir, Nodes: nodes, Spares: spares, Serve: []string{"--chaos"}}
 			return up(cmd.Context(), s, o, timeout, output.value == "json")
 		},
 	}
@@ -164,6 +164,7 @@ func introduce(s *streams, c *local.Cluster) {
 	fmt.Fprintf(s.err, `try:  put a 1
       get a
       status
+      member add 4 --hold learner=10s &   and member list, put and get meanwhile
       kill -9 %d   in another shell, and get a again
       balsa wal dump %s
 elsewhere: export BALSA_CLUSTER=%s

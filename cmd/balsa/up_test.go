@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"balsa/cmd/balsa/demo"
 )
 
 // upProcess is `balsa up` with its standard input piped.
@@ -197,9 +199,50 @@ func dirOf(t *testing.T, u *upProcess) string {
 	return filepath.Dir(words[3])
 }
 
-func TestTheDemonstrationsHold(t *testing.T) {
-	var out, errs bytes.Buffer
-	if code := run([]string{"demo", "all"}, &streams{strings.NewReader(""), &out, &errs}); code != exitDone {
-		t.Fatalf("demo all: code %d: %s\n%s", code, errs.String(), out.String())
+func TestThePromptChangesTheMembership(t *testing.T) {
+	u := startUp(t)
+	for _, step := range []struct{ line, want string }{
+		{"put a 1", "OK"},
+		{"member add 4 --timeout 30s", "OK"},
+		{"member list -o json", `"voters":[1,2,3,4],"learners":[],"joint":false,"old_voters":[],"phase":"stable"`},
+		{"member add 5 --hold learner=10m --timeout 30s &", "OK"},
+		{"member list -o json", `"voters":[1,2,3,4],"learners":[5],"joint":false,"old_voters":[],"phase":"learner"`},
+		{"put b 2", "OK"},
+		{"member cancel --timeout 30s", "OK"},
+		{"member list -o json", `"voters":[1,2,3,4],"learners":[],"joint":false,"old_voters":[],"phase":"stable"`},
+		{"member set 3,4,5 --timeout 30s -o json", `"voters":[3,4,5],"learners":[],"joint":false,"old_voters":[],"phase":"stable","over":true`},
+		{"transfer 5 --timeout 30s", "OK"},
+		{"status -o json", `"leader":5`},
+		{"member remove 3 --dry-run", "2 of the old voters [3 4 5] must be alive"},
+		{"get b", "2"},
+	} {
+		if got := u.ask(t, step.line); !strings.Contains(got, step.want) {
+			t.Fatalf("%s: got %q, want %q; it said %s", step.line, got, step.want, u.err.String())
+		}
 	}
+}
+
+func TestTheDemonstrationsHold(t *testing.T) {
+	for _, d := range demo.All() {
+		t.Run(d.Name, func(t *testing.T) { play(t, exitDone, ": held", "demo", d.Name) })
+	}
+}
+
+func TestADemonstrationFailsWithoutWhatItShows(t *testing.T) {
+	for _, d := range demo.All() {
+		if d.Breakable() {
+			t.Run(d.Name, func(t *testing.T) { play(t, exitFailed, "it did not hold: ", "demo", d.Name, "--break") })
+		}
+	}
+}
+
+func play(t *testing.T, code int, last string, args ...string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	got := run(args, &streams{strings.NewReader(""), &out, &errs})
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if got != code || !strings.Contains(lines[len(lines)-1], last) {
+		t.Fatalf("%v: code %d, want %d and %q at the end: %s\n%s", args, got, code, last, errs.String(), out.String())
+	}
+	t.Log(lines[len(lines)-1])
 }

@@ -61,6 +61,8 @@ type Client struct {
 	finished []*waiter // scratch
 	probing  map[uint64]chan ProbeDone
 	probes   uint64
+	changing map[uint64]chan ChangeTold
+	changes  uint64
 	failure  error // why nothing works any more; ErrClosed after Close
 }
 
@@ -102,7 +104,7 @@ func Open(cfg Config) (*Client, error) {
 	}
 	c := &Client{
 		timeout: cfg.Timeout, start: time.Now(), socket: socket, over: make(chan struct{}),
-		probing: make(map[uint64]chan ProbeDone),
+		probing: make(map[uint64]chan ProbeDone), changing: make(map[uint64]chan ChangeTold),
 	}
 	c.core = NewCore(CoreConfig{
 		ID:   binary.LittleEndian.Uint64(random[0:]) | 1,
@@ -324,6 +326,7 @@ func (c *Client) collect(wake []*waiter) []*waiter {
 			ch <- p
 		}
 	}
+	c.tellChanges()
 	return wake
 }
 
@@ -346,6 +349,10 @@ func (c *Client) fail(err error) {
 		delete(c.probing, token)
 		close(ch)
 	}
+	for token := range c.changing {
+		c.core.CancelChange(c.now(), token, c.failure)
+	}
+	c.tellChanges()
 }
 
 // Close ends the client. Operations under way end with their outcome as it is known.

@@ -27,6 +27,7 @@ type loneServer struct {
 	message uint64
 	mute    bool // takes requests and never answers them
 	over    chan struct{}
+	changed int // requests for an addition
 }
 
 func startLone(t *testing.T, mute bool) *loneServer {
@@ -112,6 +113,21 @@ func (s *loneServer) take(now int64, h *wire.Header, k wire.Kind, p []byte) {
 		var f wire.FragmentStatus
 		_ = f.Decode(p)
 		s.pieces.Status(now, &f)
+	case wire.KindMember:
+		var q wire.MemberChange
+		_ = q.Decode(p)
+		r := wire.MemberChangeReply{Nonce: q.Nonce, Operation: q.Operation, Leader: 1, Term: 3, Outcome: wire.OutcomeBegun, Phase: wire.PhaseLearner}
+		if q.Verb == wire.VerbAdd {
+			s.changed++
+		}
+		switch {
+		case q.Verb != wire.VerbAdd:
+		case s.changed == 2:
+			r.Phase = wire.PhaseJoint
+		case s.changed == 3:
+			r.Outcome, r.Phase, r.Index = wire.OutcomeDone, wire.PhaseStable, 9
+		}
+		s.frame(wire.KindMemberReply, r.Size(), r.Encode)
 	case wire.KindRequest:
 		if !s.mute {
 			s.request(p)

@@ -74,7 +74,8 @@ type fakeCluster struct {
 	faults  bool
 	lossy   float64
 	busy    float64
-	taken   int // requests' commands that any server received
+	taken   int                                                                  // requests' commands that any server received
+	member  func(s *fakeServer, q *wire.MemberChange, r *wire.MemberChangeReply) // what a leader answers
 }
 
 func newCluster(t *testing.T, seed uint64, cfg CoreConfig) *fakeCluster {
@@ -230,6 +231,8 @@ func (f *fakeCluster) receive(s *fakeServer, b []byte) {
 			f.hello(s, p)
 		case wire.KindRequest:
 			f.request(s, p)
+		case wire.KindMember:
+			f.memberChange(s, p)
 		case wire.KindFragment:
 			var g wire.Fragment
 			if g.Decode(p) != nil {

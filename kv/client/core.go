@@ -13,6 +13,7 @@ import (
 const (
 	retryMin     = int64(20 * time.Millisecond)
 	retryMax     = int64(500 * time.Millisecond)
+	lateMin      = int64(8 * time.Millisecond) // the shell's grain: sooner would wake its receiver for every operation
 	helloMin     = int64(20 * time.Millisecond)
 	helloMax     = int64(250 * time.Millisecond)
 	sessionIdle  = int64(30 * time.Second) // nothing outstanding for so long: register anew
@@ -64,7 +65,8 @@ type Core struct {
 
 	ops       []op
 	free      int32
-	writes    list // queued, oldest first
+	wondered  int64 // when a late answer last made us ask who leads
+	writes    list  // queued, oldest first
 	reads     list
 	large     list // queued, too large for a datagram
 	flying    [attempts]list
@@ -82,6 +84,8 @@ type Core struct {
 	messages     uint64
 	probes       []*probe
 	probed       []ProbeDone
+	changes      []*change
+	told         []ChangeTold
 	pending      []*server // with frames of this turn
 	batch        []int32   // scratch
 
@@ -213,8 +217,10 @@ func (c *Core) Tick(now int64) {
 			c.hello.now, c.hello.due = false, never
 		}
 	}
+	c.wonder()
 	c.tickTransfers()
 	c.tickProbes()
+	c.tickChanges()
 }
 
 // Deadline is when Tick wants to be called next.
@@ -228,11 +234,15 @@ func (c *Core) Deadline() int64 {
 			d = min(d, c.ops[h].due)
 		}
 	}
+	d = min(d, c.wonderAt())
 	for _, t := range c.transfers {
 		d = min(d, t.deadline())
 	}
 	for _, p := range c.probes {
 		d = min(d, p.resend, p.deadline)
+	}
+	for _, g := range c.changes {
+		d = min(d, g.resend, g.deadline)
 	}
 	return d
 }
@@ -248,4 +258,4 @@ func (c *Core) Done() []Done {
 func (c *Core) Outstanding() int { return c.live }
 
 // needsServers says whether anything waits for a leader, or for a word from a silent one.
-func (c *Core) needsServers() bool { return c.live > 0 }
+func (c *Core) needsServers() bool { return c.live > 0 || len(c.changes) > 0 }

@@ -113,6 +113,8 @@ func (c *Core) dispatch(s *server, h *wire.Header, k wire.Kind, p []byte) {
 		ok = c.onNotLeader(s, p)
 	case wire.KindStatusReply:
 		ok = c.onStatusReply(s, p)
+	case wire.KindMemberReply:
+		ok = c.onMemberReply(s, p)
 	case wire.KindFragment:
 		ok = c.onFragment(s, h, p)
 	case wire.KindFragmentStatus:

@@ -249,6 +249,9 @@ func (c *Core) elect() {
 		return
 	}
 	c.dropAllTransfers()
+	for _, g := range c.changes {
+		g.resend = c.now
+	}
 	for i := range c.flying {
 		for h := c.flying[i].front; h != none; h = c.flying[i].front {
 			c.enqueue(h)
@@ -281,6 +284,24 @@ func (c *Core) Refused(now int64, addr netip.AddrPort) {
 			c.revoke(s)
 		}
 	}
+}
+
+// wonder asks who leads when an answer is late, well before the operation is sent again: if the leader is gone, the
+// others look for it, and whoever comes to lead knows whom to tell. A leader that lives just says so.
+func (c *Core) wonder() {
+	if c.wonderAt() <= c.now {
+		c.wondered = c.now
+		c.discover()
+	}
+}
+
+// wonderAt is when the oldest operation that was sent once is late; never if we wondered about it already.
+func (c *Core) wonderAt() int64 {
+	h := c.flying[0].front
+	if h == none || c.ops[h].sentAt <= c.wondered {
+		return never
+	}
+	return c.ops[h].sentAt + max(lateMin, c.srtt+4*c.rttvar)
 }
 
 // jitter spreads d by a quarter, so that clients that began together do not go on together.

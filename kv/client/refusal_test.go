@@ -15,7 +15,8 @@ func outstanding(t *testing.T, n int) (f *fakeCluster, seq uint64) {
 	f.run(50 * ms)
 	f.done = nil
 	f.core.Submit(f.now, put("a", "1"), 0, 1)
-	for f.core.Out(nil); n > 1; n-- {
+	f.core.Out(nil)
+	for want := f.core.Counters.Sent + uint64(n) - 1; f.core.Counters.Sent < want; {
 		f.now = f.core.Deadline()
 		f.core.Tick(f.now)
 		f.core.Out(nil)
@@ -71,5 +72,21 @@ func TestALaterCommandAcknowledgesNoneBefore(t *testing.T) {
 	f.run(f.now + 1000*ms)
 	if len(f.done) != 2 || f.done[0].Outcome != Applied || f.done[1].Outcome != Applied {
 		t.Fatalf("got %+v", f.done)
+	}
+}
+
+// TestALateAnswerMakesTheClientAskOnceWhoLeads: long before the operation is sent again.
+func TestALateAnswerMakesTheClientAskOnceWhoLeads(t *testing.T) {
+	f, _ := outstanding(t, 1)
+	sent, hellos := f.core.Counters.Sent, f.core.Counters.Hellos
+	began := f.now
+	f.now = f.core.Deadline()
+	f.core.Tick(f.now)
+	f.core.Out(nil)
+	if f.core.Counters.Hellos != hellos+uint64(len(f.servers)) || f.core.Counters.Sent != sent || f.now-began >= retryMin {
+		t.Fatalf("after %d ms: %d hellos and %d copies, want one to each server and no copy yet", (f.now-began)/ms, f.core.Counters.Hellos-hellos, f.core.Counters.Sent-sent)
+	}
+	if f.core.wonderAt() != never {
+		t.Error("it would wonder about the same operation again")
 	}
 }

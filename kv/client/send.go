@@ -21,6 +21,7 @@ func (c *Core) Out(out []wire.Packet) []wire.Packet {
 	}
 	c.sendTransfers()
 	c.sendProbes()
+	c.sendChanges()
 	c.hellos()
 	for _, s := range c.pending {
 		out = c.flush(s, out)

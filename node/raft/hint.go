@@ -33,11 +33,15 @@ type asker struct {
 // probeRefused in a vote request: the asker saw that the leader's process is gone.
 const probeRefused uint8 = 1
 
-// heardLeader notes a sign of life.
+// heardLeader notes a sign of life. A leader that has just sent entries has more to say soon, their commit at least: its
+// silence is probed earlier.
 func (c *Core) heardLeader(m *Message) {
 	h := &c.hint
 	h.leader, h.boot, h.term, h.heardAt, h.dead = m.From, m.FromBoot, m.Term, c.now, false
 	h.probeAt = c.now + c.cfg.ProbeAfter
+	if len(m.Entries) > 0 {
+		h.probeAt = c.now + min(c.cfg.ProbeAfter, c.cfg.Heartbeat/2)
+	}
 }
 
 // watches tells whether this server probes its leader when it is silent.

@@ -79,7 +79,7 @@ func (c *Core) inForce() *IndexedConfiguration { return &c.configs[len(c.configs
 // enforce makes the last configuration the one that counts. Peers that stay keep what is known of them.
 func (c *Core) enforce() {
 	k := c.inForce()
-	c.joint = len(k.Old) > 0
+	c.joint = len(k.Old) > 0 && !c.cfg.NewVotersAlone
 	c.self, c.old = false, false
 	before := c.peers
 	c.peers = make([]peer, 0, len(k.Members))

@@ -29,7 +29,7 @@ var driven = []struct {
 }{
 	{"balsa/node/raft", nil},
 	{"balsa/kv", nil},
-	{"balsa/kv/client", []string{"client.go", "status.go"}},
+	{"balsa/kv/client", []string{"client.go", "status.go", "chaos.go", "changing.go"}},
 	{"balsa/wal", nil},
 	{"balsa/node", []string{"serve.go"}},
 	{"balsa/node/sim", nil},

@@ -13,6 +13,7 @@ import (
 
 	"balsa/cmd/balsa/local"
 	"balsa/kv/client"
+	"balsa/node"
 )
 
 // Scenario is one demonstration.
@@ -20,12 +21,29 @@ type Scenario struct {
 	Name  string
 	About string
 	play  func(ctx context.Context, s *stage) error
+
+	spares int    // servers of the pool besides the three first voters
+	broken string // what --break switches off, for people; empty: nothing to switch off
+	rule   string // the servers' name of it, for serve --break; empty: the scenario itself does it
 }
+
+// Breakable says whether the protection that the scenario shows can be switched off.
+func (s Scenario) Breakable() bool { return s.broken != "" }
 
 // All are the scenarios, in the order in which `demo all` plays them.
 func All() []Scenario {
 	return []Scenario{
-		{"basic", "put, get, the leader crashes, a minority fails, a majority off-line blocks, it recovers", basic},
+		{"basic", "put, get, the leader crashes, a minority fails, a majority off-line blocks, it recovers", basic, 0, "", ""},
+		{"membership", "three servers become five and three again, slowly, and no put or get fails meanwhile", membership, 2,
+			"the leader serves nobody while the membership changes", node.BreakServing},
+		{"joint", "a majority of the old servers dies while a change is joint: nothing is decided until they return", joint, 2,
+			"while joint, the new servers decide alone", node.BreakJoint},
+		{"stale", "a server that missed writes asks for votes and is refused", stale, 0,
+			"servers vote for a log that is behind", node.BreakVotes},
+		{"remove", "a leader removes itself, serves until the end and hands over", remove, 0,
+			"the leader tells nobody to take over", node.BreakHandOver},
+		{"twice", "requests that are sent again, lost answers, a leader that dies before it answers: each is applied once", twice, 0,
+			"a request that is sent again carries a fresh identity", ""},
 	}
 }
 
@@ -42,13 +60,21 @@ func Find(name string) (Scenario, bool) {
 // playPatience ends a scenario that hangs.
 const playPatience = 2 * time.Minute
 
-// Play starts a fresh cluster, plays the scenario on it and stops every process. out is told what happens.
-func (s Scenario) Play(ctx context.Context, binary string, out io.Writer) (err error) {
+// Play starts a fresh cluster, plays the scenario on it and stops every process. out is told what happens. broken
+// switches off the protection that it shows: it has to fail then.
+func (s Scenario) Play(ctx context.Context, binary string, broken bool, out io.Writer) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, playPatience)
 	defer cancel()
-	st := &stage{out: out, began: time.Now(), acknowledged: map[string]string{}, unsure: map[string][]string{}}
+	st := &stage{out: out, began: time.Now(), acknowledged: map[string]string{}, unsure: map[string][]string{}, broken: broken}
 	st.say("%s: %s", s.Name, s.About)
-	st.cluster, err = local.Run(ctx, local.Options{Binary: binary, Nodes: 3})
+	o := local.Options{Binary: binary, Nodes: 3, Spares: s.spares, Serve: []string{"--chaos"}}
+	if broken {
+		st.say("its protection is switched off: %s", s.broken)
+		if s.rule != "" {
+			o.Serve = append(o.Serve, "--break", s.rule)
+		}
+	}
+	st.cluster, err = local.Run(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -72,6 +98,7 @@ type stage struct {
 	began   time.Time
 	cluster *local.Cluster
 	client  *client.Client
+	broken  bool
 
 	acknowledged map[string]string   // what every later read must give
 	unsure       map[string][]string // further values a key may have: of puts whose outcome is unknown

@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"balsa/kv/client"
 	"balsa/wire"
@@ -11,13 +12,19 @@ import (
 // View is a cluster, local or not, as its servers tell it at one moment: put together by the word of the leader when there
 // is one.
 type View struct {
-	Leader    uint16 // 0: none of those that answered leads
-	Term      uint64 // the highest that was told
-	Voters    []uint16
+	Leader uint16 // 0: none of those that answered leads
+	Term   uint64 // the highest that was told
+	Membership
+	Rows []client.Row // one a server that is known, by id; a dead one too
+}
+
+// Membership is what a configuration says of who belongs to the cluster.
+type Membership struct {
+	Voters    []uint16 // while joint, the new set
 	Learners  []uint16
 	OldVoters []uint16 // while joint
 	Joint     bool
-	Rows      []client.Row // one a server that is known, by id; a dead one too
+	Phase     uint8 // wire.PhaseStable and the others
 }
 
 // Ask asks every server. It fails only if none answers before ctx ends; the error is client.ErrNotApplied then.
@@ -52,19 +59,35 @@ func see(rows []client.Row) (view View, err error) {
 	if len(best.Configuration) == 0 {
 		return view, nil
 	}
-	c, err := wire.DecodeConfiguration(best.Configuration)
+	view.Membership, err = ReadMembership(best.Configuration)
 	if err != nil {
 		return view, fmt.Errorf("the configuration that server %d told: %w", best.ID, err)
 	}
-	for _, m := range c.Members {
-		if m.Role == wire.MemberVoter {
-			view.Voters = append(view.Voters, m.ID)
-		} else {
-			view.Learners = append(view.Learners, m.ID)
+	return view, nil
+}
+
+// ReadMembership reads a configuration as a server tells it. An old voter that leaves while joint is no learner.
+func ReadMembership(encoded []byte) (m Membership, err error) {
+	c, err := wire.DecodeConfiguration(encoded)
+	if err != nil {
+		return m, err
+	}
+	for _, k := range c.Members {
+		switch {
+		case k.Role == wire.MemberVoter:
+			m.Voters = append(m.Voters, k.ID)
+		case !slices.Contains(c.Old, k.ID):
+			m.Learners = append(m.Learners, k.ID)
 		}
 	}
-	view.OldVoters, view.Joint = c.Old, len(c.Old) > 0
-	return view, nil
+	m.OldVoters, m.Joint = c.Old, len(c.Old) > 0
+	switch {
+	case m.Joint:
+		m.Phase = wire.PhaseJoint
+	case len(c.Target) > 0 || len(m.Learners) > 0:
+		m.Phase = wire.PhaseLearner
+	}
+	return m, nil
 }
 
 // better says whether a's word counts more than b's.
