@@ -172,7 +172,7 @@ func (c *Core) judge(m *Message) uint8 {
 // configuration can say so.
 func (c *Core) votedForIt(m *Message) bool {
 	if c.votedFor == 0 {
-		return c.inForce().member(m.From) != nil
+		return c.inForce().has(Member{ID: m.From, Incarnation: m.FromIncarnation})
 	}
 	return c.votedFor == m.FromIncarnation
 }

@@ -141,13 +141,42 @@ func TestVoteIsForAnIncarnation(t *testing.T) {
 
 func TestOtherIncarnationIsNotHeard(t *testing.T) {
 	c := newCore(1, Start{Hard: HardState{Term: 2}})
-	for _, kind := range []MessageKind{Append, Ack, Vote, VoteReply} {
+	for _, kind := range []MessageKind{Ack, Vote, VoteReply, ReadAsk} {
 		m := from(2, Message{Kind: kind, Term: 9, EchoBoot: 10})
 		m.FromIncarnation = 1
 		c.Step(c.now, m)
 	}
 	check(t, c, "term", c.Term(), uint64(2))
 	check(t, c, "dropped", c.dropped, uint64(4))
+}
+
+// Trap 7: a server that was away while a voter was replaced must still take
+// the new one for a candidate and a leader, or it never learns of it. It names
+// nobody that is behind this log, as the one that was replaced is.
+func TestAReplacedVoterIsHeardAheadOfItsConfiguration(t *testing.T) {
+	c := newCore(1, Start{Hard: HardState{Term: 2}, Last: 3, Terms: []TermRun{{1, 2}}})
+	renewed := func(m Message) *Message {
+		p := from(2, m)
+		p.FromIncarnation = 2001
+		return p
+	}
+	vote := Message{Kind: Vote, Term: 5, LastIndex: 3, LastTerm: 2}
+	c.Step(c.now, renewed(vote))
+	check(t, c, "term after a vote for a log that is not ahead", c.Term(), uint64(2))
+	vote.LastIndex = 4
+	c.Step(c.now, renewed(vote))
+	flush(c)
+	check(t, c, "vote", c.hard, HardState{Term: 5, Vote: 2})
+	c.Step(c.now, renewed(Message{Kind: Append, Term: 5, PrevIndex: 3, PrevTerm: 2, Entries: entries(4, 2, 1), Seq: 1}))
+	flush(c)
+	check(t, c, "leader", c.Leader(), uint16(2))
+	check(t, c, "last", c.Last(), uint64(4))
+
+	again := newCore(1, Start{Hard: HardState{Term: 5, Vote: 2}, Last: 3, Terms: []TermRun{{1, 2}}})
+	again.Step(again.now, renewed(vote))
+	if send := again.Take().Send; len(send) != 1 || send[0].Granted {
+		t.Errorf("a vote that was given before a restart, maybe to the one replaced, is given to another incarnation: %+v", send)
+	}
 }
 
 func TestEchoOfAnotherBootCountsNowhere(t *testing.T) {

@@ -228,12 +228,12 @@ func (c *Core) Step(now int64, m *Message) {
 }
 
 // plausible judges who speaks, and whether the numbers can be worked with. A server whose id the configuration in force
-// gives to another incarnation is not heard at all, and so cannot raise a term.
+// gives to another incarnation counts nowhere and cannot raise a term, unless it is ahead of that configuration.
 func (c *Core) plausible(m *Message) bool {
 	if m.From == 0 || m.From == c.cfg.ID || m.Term > maxTerm || m.PrevIndex > maxIndex || m.Match > maxIndex {
 		return false
 	}
-	if k := c.inForce().member(m.From); k != nil && k.Incarnation != m.FromIncarnation {
+	if k := c.inForce().member(m.From); k != nil && k.Incarnation != m.FromIncarnation && !c.renewed(m) {
 		return false
 	}
 	switch m.Kind {
@@ -246,6 +246,21 @@ func (c *Core) plausible(m *Message) bool {
 		return m.EchoBoot == c.cfg.Boot && m.EchoSeq <= c.reads.number && m.Index <= maxIndex
 	}
 	return true
+}
+
+// renewed tells whether a member under another incarnation may be one that replaced it by a configuration that this
+// server does not have yet (trap 7): it leads, or its log is ahead of ours, as it has what names it.
+func (c *Core) renewed(m *Message) bool {
+	switch m.Kind {
+	case Append:
+		return m.Term >= c.hard.Term
+	case Vote:
+		last := c.log.lastTerm()
+		return m.LastTerm > last || m.LastTerm == last && m.LastIndex > c.log.last
+	case ReadAnswer, TimeoutNow, Probe, ProbeReply:
+		return c.role == Follower && c.leader == m.From && m.Term == c.hard.Term
+	}
+	return false
 }
 
 // Tick acts on what has fallen due. Call it when now reaches Deadline; more often does no harm.
