@@ -58,6 +58,11 @@ var surveyed = []mutant{
 	{14, "joint commits by the new majority alone", "tests", raftTests, []edit{
 		{"node/raft/quorum.go", "v = min(v, c.majority(q, true))", "v = max(v, c.majority(q, true)*0)"},
 	}},
+	{15, "a configuration is in force when it is committed, not when it is appended", "S6, S10", raftTests, []edit{
+		{"node/raft/log.go", "\t\tc.enforce()\n", ""},
+		{"node/raft/replicate.go", "\t\t\tc.commit = n\n", "\t\t\tc.commit = n\n\t\t\tc.enforce()\n"},
+		{"node/raft/replicate.go", "\tc.commit = max(c.commit, min(m.Commit, c.proven))\n", "\tif n := min(m.Commit, c.proven); n > c.commit {\n\t\tc.commit = n\n\t\tc.enforce()\n\t}\n"},
+	}},
 	{16, "a configuration is kept after its entry is cut", "tests", raftTests, []edit{
 		{"node/raft/log.go", "\tc.rollBack(from)\n", ""},
 	}},
