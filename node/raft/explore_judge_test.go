@@ -29,7 +29,7 @@ func (x *explorer) judge(before, t *scene, i int, o *outcome) (bad string) {
 		if n.Core.role == Leader && (was.Core.role != Leader || was.Core.hard.Term != n.Core.hard.Term) {
 			x.judgeElection(t, n)
 		}
-		x.judgeCommit(t, n)
+		x.judgeCommit(t, n, o)
 		x.judgeConfigurations(t, n)
 	}
 	for _, id := range o.sent {
@@ -66,7 +66,7 @@ func (x *explorer) judgeComplete(t *scene, n *node) {
 }
 
 // judgeCommit: what is committed stays (S3), is synced at a quorum (S6), and is had by leaders of later terms (S4).
-func (x *explorer) judgeCommit(t *scene, n *node) {
+func (x *explorer) judgeCommit(t *scene, n *node, o *outcome) {
 	known := uint64(len(t.ledger))
 	for i := uint64(1); i <= n.Commit; i++ {
 		e := &n.Log[i-1]
@@ -76,8 +76,11 @@ func (x *explorer) judgeCommit(t *scene, n *node) {
 			}
 			continue
 		}
-		k, _ := n.inForce(x.founding)
-		if !x.lenient && !x.quorum(t, k, func(m *node) bool { return uint64(len(m.Disk)) >= i && m.Disk[i-1].Term == e.Term }) {
+		at := slices.IndexFunc(o.counts, func(c count) bool { return c.upTo >= i })
+		if at < 0 {
+			fail("S3: %d commits %d and did not count", n.ID, i)
+		}
+		if !x.lenient && !x.quorum(t, o.counts[at].by, func(m *node) bool { return uint64(len(m.Disk)) >= i && m.Disk[i-1].Term == e.Term }) {
 			fail("S6: %d commits %d, which no quorum of its configuration has synced", n.ID, i)
 		}
 		t.ledger = append(slices.Clip(t.ledger), fact{e.Term, n.Core.hard.Term, e.value, e.Kind})
@@ -126,25 +129,18 @@ func (x *explorer) judgeLog(t *scene, i int, n *node) {
 	}
 }
 
-// judgeConfigurations: at most one is not committed, but for a joint one and what cancels it; each step keeps a server
-// that is in every quorum of the one and in every quorum of the other (S10).
+// judgeConfigurations: at most one is not committed, but for a joint one and what cancels it (S10).
 func (x *explorer) judgeConfigurations(t *scene, n *node) {
-	last, open := &x.founding, 0
-	for i := range n.Log {
-		e := &n.Log[i]
-		if e.Kind != Configuring {
+	var last *Configuration
+	for i := len(t.ledger); i < len(n.Log); i++ {
+		k := n.Log[i].Config
+		if k == nil {
 			continue
 		}
-		if !overlap(last, e.Config) {
-			fail("S10: quorums of the configurations up to %d of server %d need not overlap: %+v, %+v", i+1, n.ID, *last, *e.Config)
+		if last != nil && !(len(last.Old) > 0 && len(k.Old) == 0 && slices.Equal(k.voters(), last.Old)) {
+			fail("S10: server %d has two configurations that are not committed, the last at %d", n.ID, i+1)
 		}
-		cancels := len(last.Old) > 0 && len(e.Config.Old) == 0 && slices.Equal(e.Config.voters(), last.Old)
-		if i >= len(t.ledger) {
-			if open++; open > 1 && !cancels {
-				fail("S10: server %d has two configurations that are not committed, the last at %d", n.ID, i+1)
-			}
-		}
-		last = e.Config
+		last = k
 	}
 }
 

@@ -21,6 +21,7 @@ type bounds struct {
 	targets  [][]Member   // of reshape
 	may      [kinds]uint8 // how often; always, or 0 for never
 	terms    uint64       // no higher term is entered
+	asked    int          // voters in a whole election; 0: all sets
 	chunk    uint64       // entries in one datagram
 	prepare  func(*explorer, *scene) *scene
 	depth    int // actions
@@ -87,8 +88,11 @@ func newExplorer(b bounds) (*explorer, *scene) {
 		n.Core.Take()
 		s.nodes[i] = x.intern(n)
 	}
-	if x.prepare != nil {
+	if x.prepare != nil { // by honest and direct steps
+		x.preVote, x.turns, x.driver = false, false, faithful
 		s = x.prepare(x, s)
+		x.preVote, x.turns, x.driver = b.preVote, b.turns, b.driver
+		clear(x.memo)
 	}
 	s.spent = [kinds]uint8{}
 	return x, s
@@ -129,10 +133,12 @@ func (x *explorer) move(s *scene, i int, k kind, arg uint32) (*scene, string) {
 func (x *explorer) election(s *scene, i int, set uint32) (t *scene, bad string) {
 	t = s
 	do := func(at int, k kind, arg uint32) bool {
-		if bad == "" && t != nil {
-			t, bad = x.move(t, at, k, arg)
+		next, broken := x.move(t, at, k, arg)
+		if bad = broken; next == nil {
+			return bad == "" && k == deliver // a vote too many changes nothing
 		}
-		return bad == "" && t != nil
+		t = next
+		return bad == ""
 	}
 	syncAll := func(at int) bool {
 		for len(x.nodes[t.nodes[at]].Batches) > 0 {
@@ -149,10 +155,10 @@ func (x *explorer) election(s *scene, i int, set uint32) (t *scene, bad string) 
 		}
 	}
 	if x.nodes[t.nodes[i]].Core.role == Leader && !do(i, deaf, 0) {
-		return t, bad
+		return nil, bad
 	}
 	if !syncAll(i) || !do(i, campaign, uint32(heard)) || !syncAll(i) {
-		return t, bad
+		return nil, bad
 	}
 	term := x.nodes[t.nodes[i]].Core.hard.Term
 	for j := range x.servers {
@@ -168,7 +174,7 @@ func (x *explorer) election(s *scene, i int, set uint32) (t *scene, bad string) 
 				return nil, bad
 			}
 			if leg.to == j && !syncAll(j) {
-				return t, bad
+				return nil, bad
 			}
 		}
 	}
@@ -252,7 +258,7 @@ func (x *explorer) args(s *scene, i int, n *node, k kind) (args []uint32) {
 		}
 	case electBy:
 		for set := uint32(0); set < 1<<(x.servers+1); set += 2 {
-			if set>>(i+1)&1 == 0 && bits.OnesCount32(set) <= x.servers-1 {
+			if set>>(i+1)&1 == 0 && (x.asked == 0 || bits.OnesCount32(set) == x.asked) {
 				args = append(args, set)
 			}
 		}

@@ -54,11 +54,18 @@ const (
 
 // outcome is what a step of one server came to.
 type outcome struct {
-	next  uint32
-	sent  []uint32
-	reads []uint64 // indexes that reads were served at
-	off   bool     // it cannot happen, or is out of bounds
-	bad   string   // what it broke
+	next   uint32
+	sent   []uint32
+	reads  []uint64 // indexes that reads were served at
+	counts []count
+	off    bool   // it cannot happen, or is out of bounds
+	bad    string // what it broke
+}
+
+// count is a commit index, and the configuration that the log had in force when it was reached.
+type count struct {
+	upTo uint64
+	by   *Configuration
 }
 
 type memoKey struct {
@@ -259,6 +266,10 @@ func (x *explorer) lead(c *Core, k kind, arg uint32) bool {
 // take does the core's work: the log as written, a batch, what is to be sent.
 func (x *explorer) take(n *node, o *outcome) {
 	led := n.Core.role == Leader && uint64(len(n.Log)) >= n.Core.firstOfTerm
+	if n.Core.commit > n.Commit {
+		k, _ := n.inForce(x.founding)
+		o.counts = append(o.counts, count{n.Core.commit, k})
+	}
 	e := n.Core.Take()
 	if err := n.Core.Check(); err != nil {
 		panic(err)
@@ -268,7 +279,11 @@ func (x *explorer) take(n *node, o *outcome) {
 		if op.Kind == OpTruncate && led && n.Core.role == Leader {
 			fail("S5: leader %d cuts its log", n.ID)
 		}
-		op.Entry.Config = cloneConfig(op.Entry.Config)
+		if op.Entry.Config = cloneConfig(op.Entry.Config); op.Entry.Config != nil {
+			if k, at := n.inForce(x.founding); !overlap(k, op.Entry.Config) {
+				fail("S10: quorums of the configurations at %d and %d of server %d need not overlap: %+v, %+v", at, op.Entry.Index, n.ID, *k, *op.Entry.Config)
+			}
+		}
 		b.ops = append(b.ops, op)
 		n.Log = applyOp(n.Log, op, op.Entry.Ref)
 	}
