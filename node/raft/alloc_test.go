@@ -17,6 +17,7 @@ func TestNoAllocations(t *testing.T) {
 		return c
 	}
 	l, r, h, f, b, v := leader(), leader(), leader(), follower(), follower(), follower()
+	w, q, a := follower(), follower(), leader()
 	batch, beat := entries(1, 1, 8), from(2, Message{Kind: Append, Term: 1, Timeout: 100 * msec})
 	for _, test := range []struct {
 		name string
@@ -68,6 +69,36 @@ func TestNoAllocations(t *testing.T) {
 			m := Message{Kind: Vote, Pre: true, From: 3, FromIncarnation: 3000, FromBoot: 30}
 			v.Step(v.now, &m)
 			v.Take()
+		}},
+		{"a probe of a silent leader, and its answer", func() {
+			w.Step(w.now+30*msec, beat)
+			w.Tick(w.now + 30*msec)
+			w.Take()
+			m := Message{Kind: ProbeReply, From: 2, FromIncarnation: 2000, FromBoot: 20, Term: 1, EchoBoot: 10, EchoSeq: w.hint.nonce, Leads: true}
+			w.Step(w.now, &m)
+			w.Take()
+		}},
+		{"a read at a follower", func() {
+			q.Step(q.now+1, beat)
+			if _, err := q.Read(q.now); err != nil {
+				t.Fatal(err)
+			}
+			q.Take()
+			m := Message{Kind: ReadAnswer, From: 2, FromIncarnation: 2000, FromBoot: 20, Term: 1, EchoBoot: 10, EchoSeq: q.reads.number}
+			q.Step(q.now, &m)
+			if len(q.Take().Reads) != 1 {
+				t.Fatal("not served")
+			}
+		}},
+		{"a follower's read at its leader, probes", func() {
+			m := Message{Kind: ReadAsk, From: 2, FromIncarnation: 2000, FromBoot: 20, Term: 1, Seq: 1}
+			a.Step(a.now+1, &m)
+			a.Take()
+			m = Message{Kind: Ack, From: 2, FromIncarnation: 2000, FromBoot: 20, Term: 1, EchoBoot: 10, EchoSeq: a.seq, EchoRound: a.round, Match: 1, LastIndex: 1}
+			a.Step(a.now, &m)
+			m = Message{Kind: Probe, From: 3, FromIncarnation: 3000, FromBoot: 30, Term: 1, Seq: 1}
+			a.Step(a.now, &m)
+			a.Take()
 		}},
 	} {
 		for range 100 {

@@ -37,7 +37,7 @@ type host struct {
 	hard              HardState
 	batches           []batch
 	commit, reads     uint64
-	leases            bool
+	blank             bool // wiped: it has no founding list
 }
 
 type packet struct {
@@ -95,6 +95,9 @@ func (w *world) start(h *host) {
 	h.boot, h.up, h.batches = 7000+w.boots, true, nil
 	h.log = slices.Clone(h.disk)
 	s := Start{Hard: h.hard, Last: uint64(len(h.log)), Configs: []IndexedConfiguration{{0, w.founding}}}
+	if h.blank {
+		s.Configs = nil
+	}
 	for _, e := range h.log {
 		if n := len(s.Terms); n == 0 || s.Terms[n-1].Term != e.Term {
 			s.Terms = append(s.Terms, TermRun{e.Index, e.Term})
@@ -289,11 +292,13 @@ type judge struct {
 	votes   map[[2]uint64]uint16 // (incarnation, term) -> vote made durable
 	terms   map[uint64]uint64    // boot -> term last told
 	commits map[uint64]uint64
+	held    map[uint64]uint64 // incarnation -> what it had synced when it was wiped
 	led     map[uint64]uint64 // boot -> term it led at the last Take
 }
 
 func (j *judge) init() {
 	j.leaders, j.votes = map[uint64]uint64{}, map[[2]uint64]uint16{}
+	j.held = map[uint64]uint64{}
 	j.terms, j.commits, j.led = map[uint64]uint64{}, map[uint64]uint64{}, map[uint64]uint64{}
 }
 
@@ -334,6 +339,11 @@ func (j *judge) took(w *world, h *host, e *Effects) {
 			}
 		}
 		j.led[h.boot] = e.Term
+		for _, op := range e.Ops {
+			if op.Kind == OpAppend && op.Entry.Kind == Configuring && op.Entry.Term == e.Term {
+				j.configured(h, op.Entry.Index)
+			}
+		}
 	}
 	for i := h.commit + 1; i <= e.Commit; i++ {
 		b := h.log[i-1]
@@ -341,7 +351,7 @@ func (j *judge) took(w *world, h *host, e *Effects) {
 			fail("S14: %d commits the damaged entry %d", h.id, i)
 		}
 		if i > uint64(len(j.ledger)) {
-			j.durable(w, h, i)
+			j.durable(w, h, e, i)
 			j.ledger = append(j.ledger, b)
 		} else if l := j.ledger[i-1]; l.Term != b.Term || l.value != b.value {
 			fail("S3: %d commits (%d, term %d, value %d) where (term %d, value %d) was", h.id, i, b.Term, b.value, l.Term, l.value)
@@ -358,11 +368,26 @@ func (j *judge) complete(h *host) {
 	}
 }
 
+// counted is the configuration that the commit of these Effects was counted by: a leader appends the next one, if it
+// does, after it has counted.
+func counted(h *host, e *Effects) *IndexedConfiguration {
+	ks := h.core.configs
+	for i := len(ks) - 1; i > 0; i-- {
+		if e.Role != Leader || !slices.ContainsFunc(e.Ops, func(op LogOp) bool { return op.Kind == OpAppend && op.Entry.Index == ks[i].Index }) {
+			return &ks[i]
+		}
+	}
+	return &ks[0]
+}
+
 // durable: what is committed is synced at a quorum of the configuration that its committer goes by.
-func (j *judge) durable(w *world, h *host, index uint64) {
-	k := h.core.inForce().Configuration
+func (j *judge) durable(w *world, h *host, e *Effects, index uint64) {
+	k := counted(h, e).Configuration
 	has := func(id uint16) bool {
 		g := w.host(id)
+		if m := k.member(id); g != nil && m.Incarnation != g.incarnation { // wiped since; what it had acknowledged was true then
+			return j.held[m.Incarnation] >= index
+		}
 		return g != nil && uint64(len(g.disk)) >= index && g.disk[index-1].Term == h.log[index-1].Term // rot after the sync is not the committer's fault
 	}
 	count := func(ids []uint16) bool {
@@ -381,7 +406,7 @@ func (j *judge) durable(w *world, h *host, index uint64) {
 		}
 	}
 	if !count(ids) || len(k.Old) > 0 && !count(k.Old) {
-		fail("S6: %d commits %d, which no quorum has synced", h.id, index)
+		fail("S6: %d commits %d, which no quorum of %+v has synced", h.id, index, k)
 	}
 }
 
@@ -436,7 +461,19 @@ func describe(p *packet) string {
 		if p.Reject {
 			fmt.Fprintf(&b, " reject %d hint (%d,t%d)", p.RejectPrev, p.Hint, p.HintTerm)
 		}
+	case Probe, ReadAsk:
+		fmt.Fprintf(&b, " %d", p.Seq)
+	case ProbeReply:
+		fmt.Fprintf(&b, " %d leads %v", p.EchoSeq, p.Leads)
+	case ReadAnswer:
+		fmt.Fprintf(&b, " %d index %d", p.EchoSeq, p.Index)
 	case Vote, VoteReply:
+		if p.Transfer {
+			b.WriteString(" transfer")
+		}
+		if p.Probe == probeRefused {
+			b.WriteString(" (leader refused)")
+		}
 		if p.Pre {
 			b.WriteString(" pre")
 		}
@@ -445,7 +482,7 @@ func describe(p *packet) string {
 			if p.Granted {
 				b.WriteString(" granted")
 			} else {
-				fmt.Fprintf(&b, " refused: %s", [...]string{"", "term", "promised", "voted", "log", "voteless"}[p.Reason])
+				fmt.Fprintf(&b, " refused: %s", [...]string{"", "term", "promised", "voted", "log", "voteless", "yield", "removed"}[p.Reason])
 			}
 		}
 	}

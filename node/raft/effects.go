@@ -119,7 +119,7 @@ const (
 	OpAppend                     // Entry, at the end; with Rewrite in place of the damaged one with the same index and term
 )
 
-// LogOp is one operation on the log. Own entries have the Ref that Propose was given, the no-op of a term has Ref -1,
+// LogOp is one operation on the log. Own entries have the Ref that Propose was given, the no-op of a term and the steps of a change have Ref -1,
 // received ones have the Ref of the message's entry.
 type LogOp struct {
 	Kind    OpKind

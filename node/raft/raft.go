@@ -5,7 +5,7 @@
 // may be served. The same events with the same seed give the same work. Time is an argument, in nanoseconds of the
 // caller's monotonic clock, and Deadline answers when Tick wants to be called next.
 //
-//	Step Propose Read Synced Tick  ->  Core  ->  Take: Hard, Ops, Send, AfterSync, Commit, Reads
+//	Step Propose Read Synced Tick Change Transfer Refused  ->  Core  ->  Take: Hard, Ops, Send, AfterSync, Commit, Reads
 //
 // Nothing is answered before the term and vote it rests on are durable; the leader counts itself only by Synced; only
 // entries of the leader's own term are committed by counting. Messages come from the network and are judged: what
@@ -47,12 +47,12 @@ func (r Role) String() string {
 	return "follower"
 }
 
-// Errors of Propose and Read; nothing has happened when one is returned.
+// Errors of Propose, Read and Change; nothing has happened when one is returned. transfer.go and change.go have more.
 var (
 	ErrNotLeader = errors.New("raft: not the leader")
 	ErrBusy      = errors.New("raft: too much is uncommitted")
 	ErrPending   = errors.New("raft: another configuration, or the first entry of this term, is not committed yet")
-	ErrInvalid   = errors.New("raft: a configuration entry needs a configuration with a voter, and only such an entry has one")
+	ErrInvalid   = errors.New("raft: not a valid configuration, or one where none belongs")
 )
 
 // Config is what a core is told once. Times are nanoseconds, sizes bytes on the wire; zero takes the default.

@@ -26,6 +26,9 @@ type chaos struct {
 	cut     map[[2]uint16]bool
 	noFault bool
 	rotten  uint16 // the one server whose disk may rot
+
+	byOperations bool // configurations change by operations only
+	met          churn
 }
 
 type event struct {
@@ -52,6 +55,7 @@ func newChaos(seed uint64) *chaos {
 	c.delay = 1 + rng.Int64N(30*msec)
 	c.slow = 1 + rng.Int64N(15*msec)
 	c.rotten = ids[rng.IntN(len(ids))]
+	c.byOperations, c.met.phases = seed%2 == 0, map[string]int{}
 	return c
 }
 
@@ -110,9 +114,19 @@ func (c *chaos) step() {
 	e := c.events[which]
 	c.events = slices.Delete(c.events, which, which+1)
 	if e.net {
+		c.refuse(e.p)
 		c.deliver(e.p)
 	} else if e.h.up && e.h.boot == e.b {
 		c.sync(e.h)
+	}
+}
+
+// refuse answers what was sent to a dead process as its kernel would, mostly.
+func (c *chaos) refuse(p packet) {
+	to, by := c.host(p.To), c.host(p.From)
+	if to != nil && !to.up && by.up && c.byOperations && c.rng.IntN(4) > 0 {
+		by.core.Refused(c.now, p.To)
+		c.take(by)
 	}
 }
 
@@ -149,6 +163,8 @@ func (c *chaos) disturb() {
 			c.rot(h)
 			c.start(h)
 		}
+	case k < 96 && c.byOperations:
+		c.disturbChurn()
 	case k < 96:
 		c.reconfigure()
 	case k < 97:
@@ -241,7 +257,8 @@ func (c *chaos) heal() error {
 		if l == nil {
 			continue
 		}
-		if len(l.core.inForce().Old) > 0 && l.core.mayChange() {
+		c.bringBack(l)
+		if k := l.core.inForce(); len(k.Old) > 0 && k.Target == nil && l.core.mayChange() {
 			c.reconfigure()
 		}
 		if c.now < until-30*c.config.Timeout {
@@ -263,6 +280,9 @@ func (c *chaos) heal() error {
 			fmt.Printf("%d: %+v\n   log %s\n", h.id, h.core.Status(), describeLog(h.log))
 		}
 		return fmt.Errorf("no leader")
+	}
+	if k := l.core.inForce(); k.Phase() != PhaseStable && k.Operation != 0 {
+		return fmt.Errorf("the change is stuck: %+v", l.core.Progress())
 	}
 	if l.core.commit < uint64(len(l.log)) {
 		return fmt.Errorf("commit %d of %d", l.core.commit, len(l.log))
@@ -292,13 +312,20 @@ func runSeed(seed uint64) (err error) {
 		}
 	}()
 	c := newChaos(seed)
+	c.run()
+	return c.heal()
+}
+
+func (c *chaos) run() {
 	for range 1500 {
 		for range c.rng.IntN(8) {
 			c.step()
 		}
 		c.disturb()
+		if c.byOperations && c.rng.IntN(10) == 0 {
+			c.disturbChurn()
+		}
 	}
-	return c.heal()
 }
 
 func TestSafetyUnderChaos(t *testing.T) {

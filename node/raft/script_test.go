@@ -27,6 +27,11 @@ var update = flag.Bool("update", false, "rewrite testdata/*.txt")
 //	drop [A->B]... [Kind]
 //	settle [ID...]                  deliver and sync among these (all) until nothing moves; packets to others are dropped
 //	lead ID MS [ID...]              ID ticks every 20 ms for so long, and all settles among these
+//	hints                           after cluster: from now on silence is probed, and hints count
+//	change ID OPERATION TARGET      the operation that makes TARGET (1,4,5) the voters; "3'" is a new incarnation of 3
+//	cancel ID; hold ID PHASE MS; transfer ID TO; progress ID
+//	refused ID WHO                  ICMP told ID that no process listens at WHO
+//	wipe ID                         a new incarnation of ID, blank
 //	propose ID [N]; configure ID OLD/NEW|NEW; read ID
 //	crash ID [KEEP]; start ID
 //	vote FROM TO TERM               a request for a vote, with the best of logs
@@ -166,11 +171,66 @@ func (s *script) run(words []string) {
 		s.crash(one(), keep)
 	case "start":
 		s.start(one())
+	case "hints":
+		s.config.ProbeAfter = 25 * msec
+		for _, h := range s.hosts {
+			h.core.cfg.ProbeAfter = s.config.ProbeAfter
+		}
+	case "change", "cancel", "hold", "transfer", "progress", "refused", "wipe":
+		s.operate(words[0], one(), args[1:])
 	case "state":
 		s.state(args)
 	default:
 		panic("no such command")
 	}
+}
+
+// operate is what an operator, or fate, does to the membership.
+func (s *script) operate(verb string, h *host, args []string) {
+	var err error
+	switch verb {
+	case "change":
+		err = h.core.Change(s.now, Change{Operation: number(args[0]), Target: target(args[1])})
+	case "cancel":
+		err = h.core.Cancel(s.now)
+	case "hold":
+		h.core.Hold(args[0], s.now+int64(number(args[1]))*msec)
+	case "transfer":
+		err = h.core.Transfer(s.now, uint16(number(args[0])))
+	case "refused":
+		h.core.Refused(s.now, uint16(number(args[0])))
+	case "progress":
+		p := h.core.Progress()
+		s.say("operation %d, phase %s, waits: %q, learners %+v", p.Operation, p.Phase, p.Waits, p.Learners)
+		return
+	case "wipe":
+		if h.up {
+			s.crash(h, 0)
+		}
+		s.judge.held[h.incarnation] = uint64(len(h.disk))
+		h.incarnation, h.blank = h.incarnation+1, true
+		h.log, h.disk, h.hard = nil, nil, HardState{}
+		s.start(h)
+		return
+	}
+	if err != nil {
+		s.say("%v", err)
+	}
+	s.take(h)
+}
+
+// target reads "1,2,3'".
+func target(word string) []Member {
+	var ms []Member
+	for _, w := range strings.Split(word, ",") {
+		name, again := strings.CutSuffix(w, "'")
+		m := Member{ID: uint16(number(name)), Voter: true}
+		if m.Incarnation = uint64(m.ID) * 1000; again {
+			m.Incarnation++
+		}
+		ms = append(ms, m)
+	}
+	return ms
 }
 
 func (s *script) cluster(args []string) {

@@ -95,10 +95,10 @@ func (c *Core) transferDeadline() int64 {
 	switch {
 	case t.to == 0:
 		return Never
-	case c.now < c.patience():
-		return min(max(t.tellAt, c.now+1), c.patience())
-	case c.now < t.tellAt:
+	case t.tellAt > c.now:
 		return min(t.tellAt, t.until)
+	case c.now < c.patience():
+		return c.patience()
 	}
 	return t.until
 }
