@@ -144,26 +144,6 @@ func (x *explorer) judgeConfigurations(t *scene, n *node) {
 	}
 }
 
-// overlap tries all sets of servers: no quorum of a may lie outside a quorum of b.
-func overlap(a, b *Configuration) bool {
-	is := func(k *Configuration, set uint) bool {
-		count := func(ids []uint16) bool {
-			n := 0
-			for _, id := range ids {
-				n += int(set >> id & 1)
-			}
-			return n > len(ids)/2
-		}
-		return count(k.voters()) && (len(k.Old) == 0 || count(k.Old))
-	}
-	for set := range uint(1 << (maxNodes + 1)) {
-		if is(a, set) && is(b, ^set) {
-			return false
-		}
-	}
-	return true
-}
-
 // judgeAck: what is acknowledged is what the leader has (S9).
 func (x *explorer) judgeAck(t *scene, n *node, p *packet) {
 	if p.Kind != Ack || x.lenient {

@@ -192,28 +192,15 @@ func (x *explorer) packet(s *scene, k MessageKind, from, to int, term uint64) (u
 	return 0, false
 }
 
-// tidy takes from the wires what came too late to change anything, or would only tell of a later term; that is a loss,
-// which may happen anyway.
+// tidy takes from the wires what would change nothing now, and what is of a term below a durable one of its receiver.
+// That is a loss, which may happen anyway. Answers stay, for the receiver is to find out that they came too late.
 func (x *explorer) tidy(t *scene) {
 	t.net = slices.DeleteFunc(t.net, func(id uint32) bool {
 		p := &x.packets[id]
 		at := t.nodes[p.To-1]
-		c, durable := x.nodes[at].Core, x.nodes[at].Hard.Term
 		switch p.Kind {
-		case Append, TimeoutNow:
-			if p.Term < durable {
-				return true
-			}
-		case Vote:
-			if !p.Pre && p.Term < durable {
-				return true
-			}
-		case Ack:
-			if p.EchoBoot != c.cfg.Boot || p.Term < c.hard.Term || c.role != Leader && p.Term == c.hard.Term {
-				return true
-			}
-		case VoteReply:
-			if p.EchoBoot != c.cfg.Boot || !p.Pre && (p.Term < c.hard.Term || c.role != Candidate && p.Term == c.hard.Term) {
+		case Append, TimeoutNow, Vote:
+			if !p.Pre && p.Term < x.nodes[at].Hard.Term {
 				return true
 			}
 		}
@@ -437,4 +424,33 @@ func led(x *explorer, s *scene) *scene {
 		panic("server 1 does not lead")
 	}
 	return t
+}
+
+// reshaped prepares a cluster that goes on from led with the first change, as far as server 1 has appended a configuration
+// of the phase; the rest is on the wires.
+func reshaped(phase string) func(*explorer, *scene) *scene {
+	return func(x *explorer, s *scene) *scene {
+		s = led(x, s)
+		x.tidy(s)
+		for k, arg := reshape, uint32(0); ; k, arg = deliver, s.net[0] {
+			i := 0
+			if k == deliver {
+				i = int(x.packets[arg].To) - 1
+			}
+			t, bad := x.move(s, i, k, arg)
+			if t == nil || bad != "" {
+				panic("the change does not go on: " + bad)
+			}
+			s = t
+			for at := 0; at < x.servers; at++ {
+				for t, bad = x.move(s, at, synced, 0); t != nil && bad == ""; t, bad = x.move(s, at, synced, 0) {
+					s = t
+				}
+			}
+			if n := x.nodes[s.nodes[0]]; n.Core.inForce().Index > 1 && n.Core.inForce().Phase() == phase {
+				return s
+			}
+			x.tidy(s)
+		}
+	}
 }

@@ -20,8 +20,6 @@ func limits(of map[kind]uint8) (may [kinds]uint8) {
 	return may
 }
 
-func members(ids ...uint16) []Member { return voters(ids...).Members }
-
 // scopes are what is explored. No server, packet or action is drawn by chance: each scope always visits the same states.
 func scopes() []bounds {
 	three := voters(1, 2, 3)
@@ -43,6 +41,8 @@ func scopes() []bounds {
 			may: limits(map[kind]uint8{electBy: 1, propose: 2, poke: 1, repeat: 2}), depth: 30, states: 150000},
 		{name: "turns", servers: 3, founding: three, terms: 2, chunk: 1, turns: true, prepare: led,
 			may: limits(map[kind]uint8{campaign: 1, propose: 1, crash: 1, turn: always}), depth: 30, states: 150000},
+		{name: "turns of votes", servers: 3, founding: three, terms: 2, chunk: 4, turns: true,
+			may: limits(map[kind]uint8{campaign: 3, crash: 1, turn: always}), depth: 30, states: 150000},
 		{name: "reads", servers: 3, founding: three, terms: 2, asked: 1, chunk: 4, syncAtOnce: true, prepare: led,
 			may: limits(map[kind]uint8{electBy: 1, propose: 1, poke: 1, ask: 2, crash: 1}), depth: 30, states: 150000},
 		// Changes of the membership.
@@ -52,8 +52,12 @@ func scopes() []bounds {
 			may: limits(map[kind]uint8{reshape: 1, electBy: 2, giveUp: 1, propose: 1}), depth: 30, states: 150000},
 		{name: "grow", servers: 3, founding: voters(1), terms: 3, asked: 1, chunk: 4, prepare: led, targets: [][]Member{members(1, 2, 3)},
 			may: limits(map[kind]uint8{reshape: 1, electBy: 1, crash: 1, poke: 1}), depth: 30, states: 150000},
-		{name: "cancel", servers: 4, founding: three, terms: 4, chunk: 1, syncAtOnce: true, prepare: led, targets: [][]Member{members(3, 4)},
-			may: limits(map[kind]uint8{reshape: 1, cancel: 1, electBy: 2, crash: 1, poke: 1}), depth: 30, states: 150000},
+		{name: "joint", servers: 4, founding: three, terms: 3, asked: 2, chunk: 4, syncAtOnce: true, prepare: reshaped(PhaseJoint), targets: [][]Member{members(1, 3, 4)},
+			may: limits(map[kind]uint8{electBy: 2, cancel: 1, crash: 1}), depth: 30, states: 150000},
+		{name: "disjoint", servers: 4, founding: voters(1, 2), terms: 3, chunk: 4, syncAtOnce: true, prepare: reshaped(PhaseJoint), targets: [][]Member{members(3, 4)},
+			may: limits(map[kind]uint8{electBy: 2, propose: 1, poke: 2}), depth: 30, states: 150000},
+		{name: "final", servers: 4, founding: three, terms: 3, asked: 2, chunk: 4, syncAtOnce: true, prepare: reshaped(PhaseStable), targets: [][]Member{members(1, 3, 4)},
+			may: limits(map[kind]uint8{electBy: 2, cancel: 1, crash: 1, poke: 1}), depth: 30, states: 150000},
 		{name: "transfer", servers: 3, founding: three, terms: 3, sticky: true, chunk: 4, prepare: led,
 			may: limits(map[kind]uint8{handOver: 1, giveUp: 1, campaign: 1, propose: 1, crash: 1}), depth: 30, states: 150000},
 	}
