@@ -154,9 +154,8 @@ func (e *ending) settle() {
 	for _, a := range e.actors {
 		quiet = quiet && len(a.flying) == 0
 	}
-	k := e.checker.possible()
-	last := k[len(k)-1]
-	if quiet = quiet && len(k) == 1 && !last.underWay(); quiet {
+	last, one := e.newest()
+	if quiet = quiet && one && !last.underWay(); quiet {
 		for _, s := range e.survivors(last) {
 			index, _ := s.node.Store().Applied()
 			quiet = quiet && index == e.checker.head() && s.node.Core() != nil && s.node.Core().Last() == index
@@ -173,6 +172,25 @@ func (e *ending) settle() {
 		e.cancelHopeless(last)
 		e.after(20*millisecond, e.settle)
 	}
+}
+
+// newest is the configuration of those that decide, and whether it is in the
+// ledger. What others have in their logs, that never was and is no member's
+// any more, nobody will tell them.
+func (e *ending) newest() (k *setting, settled bool) {
+	l := e.checker
+	if k = l.committed; k == nil {
+		k = l.first
+	}
+	settled = true
+	for _, set := range k.sets {
+		for _, v := range set {
+			if mine := l.inForce(v.id); e.faults.whole(v) && mine != nil && mine.index > k.index {
+				k, settled = mine, false
+			}
+		}
+	}
+	return k, settled
 }
 
 // survivors are the voters that decide and were healed.

@@ -222,8 +222,9 @@ func (f *faults) rot(s *server) {
 		at, bytes int64
 	}
 	var records []place
+	end := int64(0) // of the newest segment
 	_, err := wal.Scan(s.disk, dataDir, func(r *wal.Record) error {
-		if r.Type == wal.TypeEntry && r.Verdict == wal.Clean {
+		if end = r.Offset + r.Size; r.Type == wal.TypeEntry && r.Verdict == wal.Clean {
 			records = append(records, place{dataDir + "/" + r.Segment, r.Offset, r.Size})
 		}
 		return nil
@@ -235,7 +236,14 @@ func (f *faults) rot(s *server) {
 		return
 	}
 	r := records[f.random.IntN(len(records))]
-	s.disk.Flip(r.name, r.at+f.random.Int64N(r.bytes), uint(f.random.IntN(8)))
+	if chance(f.random, 0.5) { // so much of the newest that nobody knows any more what it was
+		r = records[len(records)-1]
+		for at := r.at &^ 511; at < end; at += 40 {
+			s.disk.Flip(r.name, at, 2)
+		}
+	} else {
+		s.disk.Flip(r.name, r.at+f.random.Int64N(r.bytes), uint(f.random.IntN(8)))
+	}
 	s.rotted, s.freshRot = true, true
 	f.hits[Rot]++
 }

@@ -172,8 +172,8 @@ func (o *operator) request(r *request, patience int64, then func(outcome uint8))
 	o.began++
 	o.tell("operator asks: operation %x verb %d of %v, dry run %v, hold %d ms in %d", r.Operation, r.Verb, r.ids, r.DryRun, r.Hold/millisecond, r.HoldPhase)
 	o.ask(r)
-	if r.Verb < wire.VerbCancel && !r.DryRun && chance(o.random, 0.15) {
-		o.after(between(o.random, 0, second/2), func() { o.changeMind(r) })
+	if r.Verb < wire.VerbCancel && !r.DryRun && chance(o.random, 0.3) {
+		o.after(between(o.random, 0, second/4), func() { o.changeMind(r) })
 	}
 }
 

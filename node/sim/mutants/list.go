@@ -61,6 +61,13 @@ var surveyed = []mutant{
 	{16, "a configuration is kept after its entry is cut", "tests", raftTests, []edit{
 		{"node/raft/log.go", "\tc.rollBack(from)\n", ""},
 	}},
+	{17, "learners are counted", "S6, S7", raftTests, []edit{
+		{"node/raft/progress.go", "\treturn p.voter\n", "\treturn p.voter || !p.oldVoter\n"},
+	}},
+	{18, "a leader that is removed leaves before that is committed", "tests, E3", raftTests, []edit{
+		{"node/raft/transfer.go", "k.Index <= c.commit && c.commit >= c.firstOfTerm && !c.self", "k.Index > 0 && !c.self"},
+		{"node/raft/replicate.go", "\tc.confirmReads()\n}\n\n// pendingAck", "\tc.checkLeaving()\n\tc.confirmReads()\n}\n\n// pendingAck"},
+	}},
 	{19, "a wiped server keeps its id: nobody looks at incarnations", "S7", raftTests, []edit{
 		{"node/raft/raft.go", "k != nil && k.Incarnation != m.FromIncarnation", "k != nil && m.FromIncarnation == 0"},
 		{"node/found.go", "i >= 0 && c.Members[i].Incarnation == n.identity.Incarnation", "i >= 0"},
@@ -70,6 +77,9 @@ var surveyed = []mutant{
 	}},
 	{21, "a read joins a round that has begun", "S13", raftTests, []edit{
 		{"node/raft/read.go", "\tc.round++\n", "\tif len(c.reads.waiting) == 0 {\n\t\tc.round++\n\t}\n"},
+	}},
+	{24, "a follower serves reads at its own commit", "S13", raftTests, []edit{
+		{"node/raft/read.go", "ReadReady{a[n].ticket, m.Index}", "ReadReady{a[n].ticket, c.commit}"},
 	}},
 	{26, "a cached result is evicted inside the window", "S11", kvTests, []edit{
 		{"kv/session.go", "\tif seq < s.acked {\n\t\treturn nil", "\tif seq <= s.acked {\n\t\treturn nil"},
@@ -124,11 +134,33 @@ var ruled = []mutant{
 	{120, "rule 2: a restarted server forgets a promise that backs a lease", "tests", raftTests, []edit{
 		{"node/raft/promise.go", "if leases {\n\t\tp.keep(", "if leases && largest == 0 {\n\t\tp.keep("},
 	}},
+	{102, "a joint election is won by the new voters alone", "S7", raftTests, []edit{
+		{"node/raft/quorum.go", "won, lost = won && w, lost || l", "lost = lost || l || w && !w"},
+	}},
+	{103, "a transfer's vote overrides promises for any term", "tests", raftTests, []edit{
+		{"node/raft/transfer.go", "m.Transfer && !m.Pre && m.Term <= c.hard.Term+1 &&", "m.Transfer && !m.Pre &&"},
+	}},
+	{104, "a leader that was not told to go takes a transfer's word", "tests", raftTests, []edit{
+		{"node/raft/transfer.go", "(c.role != Leader || c.transfer.told)", "(c.role != Leader || c.transfer.to == 0)"},
+	}},
+	{130, "rule 2: a hint ends a promise that backs a lease", "tests", raftTests, []edit{
+		{"node/raft/hint.go", "c.hint.leader != 0 && !c.hint.dead && c.now >= c.promise.leased", "c.hint.leader != 0 && !c.hint.dead"},
+		{"node/raft/promise.go", "p.until = min(p.until, p.leased)", "p.until = 0"},
+	}},
+	{131, "rule 3: a leader that answers and leads is held for dead", "tests", raftTests, []edit{
+		{"node/raft/hint.go", "if m.FromBoot != h.boot || !m.Leads {", "if m.FromBoot != h.boot || m.Leads {"},
+	}},
+	{132, "rule 3: of two that notice together neither yields", "tests", raftTests, []edit{
+		{"node/raft/hint.go", "if !me.below(m.LastTerm, m.LastIndex, m.From) {", "if m.LastTerm < me.lastTerm {"},
+	}},
 	{140, "rule 4: a deadline passes while the sockets are not drained", "R4", nodeTests, []edit{
 		{"node/turn.go", "if drained && now >= ", "if now >= "},
 	}},
 	{150, "rule 5: an echo of another boot counts", "tests", raftTests, []edit{
 		{"node/raft/raft.go", "return m.EchoBoot == c.cfg.Boot && c.peer(m.From) != nil", "return c.peer(m.From) != nil"},
+	}},
+	{151, "rule 5: a read answer to another boot counts", "tests", raftTests, []edit{
+		{"node/raft/raft.go", "return m.EchoBoot == c.cfg.Boot && m.EchoSeq <= c.reads.number", "return m.EchoSeq <= c.reads.number"},
 	}},
 	{160, "rule 6: the hard state is written in one place only", "tests", walTests, []edit{
 		{"wal/wal.go", "\tl.pending.slot = true\n", ""},
@@ -142,11 +174,44 @@ var ruled = []mutant{
 	{171, "rule 7: a server that holds a list counts as blank, and a second cluster is founded", "S7", nodeTests, []edit{
 		{"node/found.go", "\tcase f.Blank:\n", "\tcase f.Blank || n.founds():\n"},
 	}},
+	{172, "rule 7: a server that founds alone waits for nobody", "S1, R7", nodeTests, []edit{
+		{"node/found.go", "(len(n.identity.Voters) == 1 || now", "(now < 0 || now"},
+	}},
+	{181, "rule 8: a wiped server joins under whatever incarnation it has", "S7", nodeTests, []edit{
+		{"node/found.go", "\t\tif m.Incarnation == h.Incarnation {\n\t\t\tn.sendJoin", "\t\tif m.Incarnation != 0 {\n\t\t\tn.sendJoin"},
+	}},
 	{180, "rule 8: a client follows another cluster than that of its first answer", "tests", clientTests, []edit{
 		{"kv/client/deliver.go", "!r.Blank && c.cluster != ([16]byte{}) && r.Cluster != c.cluster", "!r.Blank && c.cluster == r.Cluster && r.Cluster != c.cluster"},
 	}},
 	{190, "rule 9: a leader hears members of any incarnation", "tests", raftTests, []edit{
 		{"node/raft/raft.go", "k != nil && k.Incarnation != m.FromIncarnation", "k != nil && m.FromIncarnation == 0"},
+	}},
+	{200, "rule 10: a later leader takes a joint configuration back", "R10", raftTests, []edit{
+		{"node/raft/change.go", "case c.joint && k.Index < c.firstOfTerm:", "case c.joint && k.Index == 0:"},
+	}},
+	{201, "rule 10: a committed joint configuration is taken back", "R10", raftTests, []edit{
+		{"node/raft/change.go", "case c.joint && k.Index <= c.commit:", "case c.joint && k.Index == 0:"},
+	}},
+	{210, "trap 1: a configuration before anything of the term is committed", "R11", raftTests, []edit{
+		{"node/raft/membership.go", "return c.commit >= c.firstOfTerm && c.inForce", "return c.inForce"},
+	}},
+	{211, "trap 2: a joint configuration is left before it is committed", "S10", raftTests, []edit{
+		{"node/raft/membership.go", " && c.inForce().Index <= c.commit", ""},
+	}},
+	{212, "trap 6: a server outside its newest configuration never campaigns", "tests, E3", raftTests, []edit{
+		{"node/raft/election.go", "\t\tif c.configs[i].Index <= c.commit {\n\t\t\treturn false", "\t\tif i > 0 || c.configs[i].Index <= c.commit {\n\t\t\treturn false"},
+	}},
+	{213, "trap 7: a voter that was replaced is not heard by who was away", "tests, E3", raftTests, []edit{
+		{"node/raft/raft.go", " && !c.renewed(m) {", " {"},
+	}},
+	{214, "trap 7: only members are voted for", "tests, E3", raftTests, []edit{
+		{"node/raft/election.go", "\t\t\treturn m.LastIndex < k.Index", "\t\t\treturn true"},
+	}},
+	{215, "trap 22: a server that does not know that it is a voter does not vote", "tests, E3", raftTests, []edit{
+		{"node/raft/election.go", "\tif c.voteless {\n\t\treturn ReasonVoteless", "\tif c.voteless || !c.self && !c.old {\n\t\treturn ReasonVoteless"},
+	}},
+	{216, "a change goes joint before who is new has caught up, and alive", "tests", raftTests, []edit{
+		{"node/raft/steps.go", "if !quorumAlive(ids) {", "if len(ids) == 0 {"},
 	}},
 	{220, "rule 12: a sector of a value may be all zero", "tests", walTests, []edit{
 		{"wal/record.go", "\t\tif isZero(body[p : p+sectorBytes]) {\n\t\t\thit = true", "\t\tif isZero(body[p : p+sectorBytes]) {\n\t\t\thit = false"},
