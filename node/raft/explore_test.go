@@ -24,6 +24,14 @@ func limits(of map[kind]uint8) (may [kinds]uint8) {
 func scopes() []bounds {
 	three := voters(1, 2, 3)
 	return []bounds{
+		// These are small enough to be seen to the end.
+		{name: "all of two elections", whole: true, servers: 3, founding: three, terms: 2, chunk: 4, syncAtOnce: true,
+			may: limits(map[kind]uint8{campaign: 2, crash: 1}), depth: 99, states: 600000},
+		{name: "all of a proposal", whole: true, servers: 3, founding: three, terms: 1, chunk: 4, prepare: led,
+			may: limits(map[kind]uint8{propose: 2, poke: 1}), depth: 99, states: 600000},
+		{name: "all of growing", whole: true, servers: 3, founding: voters(1), terms: 2, asked: 1, chunk: 4, syncAtOnce: true, prepare: led, targets: [][]Member{members(1, 2, 3)},
+			may: limits(map[kind]uint8{reshape: 1, electBy: 1, crash: 1, poke: 1}), depth: 99, states: 600000},
+		// The others are seen as far as they go.
 		// Elections with all they have: promises, the question before, hints of a dead leader, syncs that take time.
 		{name: "elections", servers: 3, founding: three, terms: 2, sticky: true, preVote: true, chunk: 4,
 			may: limits(map[kind]uint8{campaign: 3, crash: 1, poke: 1}), depth: 12, states: 150000},
@@ -65,10 +73,10 @@ func scopes() []bounds {
 
 func explore(t *testing.T, b bounds) found {
 	t.Helper()
-	if *exploreDepth > 0 {
+	if *exploreDepth > 0 && !b.whole {
 		b.depth = *exploreDepth
 	}
-	if *exploreStates > 0 {
+	if *exploreStates > 0 && !b.whole {
 		b.states = *exploreStates
 	}
 	begun := time.Now()
@@ -82,11 +90,14 @@ func explore(t *testing.T, b bounds) found {
 func TestExplore(t *testing.T) {
 	for _, b := range scopes() {
 		t.Run(b.name, func(t *testing.T) {
-			if f := explore(t, b); f.bad != "" {
+			f := explore(t, b)
+			if f.bad != "" {
 				t.Errorf("%s", f.bad)
 				for _, l := range f.trace {
 					t.Log(l)
 				}
+			} else if b.whole && !f.whole || !b.whole && *exploreDepth == 0 && *exploreStates == 0 && f.states < 100000 {
+				t.Errorf("%d states to depth %d: too few, or not all", f.states, f.depth)
 			}
 		})
 	}
