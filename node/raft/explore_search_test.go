@@ -24,8 +24,9 @@ type bounds struct {
 	asked    int          // voters in a whole election; 0: all sets
 	chunk    uint64       // entries in one datagram
 	prepare  func(*explorer, *scene) *scene
-	depth    int // actions
-	states   int // then the search ends where it is
+	depth    int  // actions
+	states   int  // then the search ends where it is
+	whole    bool // which must not happen
 
 	sticky     bool // promises are kept until they are let pass; else they pass at once
 	preVote    bool // elections begin with the question; else it is taken to have been answered well
@@ -296,7 +297,7 @@ func (x *explorer) key(s *scene) [2]uint64 {
 		b = binary.LittleEndian.AppendUint32(b, id)
 	}
 	x.buf = b
-	return digest128(b)
+	return digest(b)
 }
 
 // search goes level by level.

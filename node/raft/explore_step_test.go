@@ -76,20 +76,15 @@ type memoKey struct {
 
 // digest is 128 bits of two unlike hashes; equal digests are taken for equal values.
 func digest(b []byte) [2]uint64 {
-	h := uint64(14695981039346656037)
+	d := [2]uint64{14695981039346656037, xxhash.Sum64(b)}
+	h := &d[0]
 	for ; len(b) >= 8; b = b[8:] {
-		h = (h ^ binary.LittleEndian.Uint64(b)) * 0x9E3779B97F4A7C15
-		h ^= h >> 29
+		*h = (*h ^ binary.LittleEndian.Uint64(b)) * 0x9E3779B97F4A7C15
+		*h ^= *h >> 29
 	}
 	for _, c := range b {
-		h = (h ^ uint64(c)) * 1099511628211
+		*h = (*h ^ uint64(c)) * 1099511628211
 	}
-	return [2]uint64{h, 0}
-}
-
-func digest128(b []byte) [2]uint64 {
-	d := digest(b)
-	d[1] = xxhash.Sum64(b)
 	return d
 }
 
@@ -103,7 +98,7 @@ func (x *explorer) intern(n *node) uint32 {
 		n.Batches = nil
 	}
 	x.buf = nodeBytes(unsafe.Pointer(n), x.buf[:0])
-	d := digest128(x.buf)
+	d := digest(x.buf)
 	if i, ok := x.nodeIndex[d]; ok {
 		return i
 	}
@@ -114,7 +109,7 @@ func (x *explorer) intern(n *node) uint32 {
 
 func (x *explorer) internPacket(p packet) uint32 {
 	x.buf = packetBytes(unsafe.Pointer(&p), x.buf[:0])
-	d := digest128(x.buf)
+	d := digest(x.buf)
 	if i, ok := x.packetIndex[d]; ok {
 		return i
 	}

@@ -24,51 +24,59 @@ func limits(of map[kind]uint8) (may [kinds]uint8) {
 func scopes() []bounds {
 	three := voters(1, 2, 3)
 	return []bounds{
+		// These are small enough to be seen to the end.
+		{name: "all of two elections", whole: true, servers: 3, founding: three, terms: 2, chunk: 4, syncAtOnce: true,
+			may: limits(map[kind]uint8{campaign: 2, crash: 1}), depth: 99, states: 600000},
+		{name: "all of a proposal", whole: true, servers: 3, founding: three, terms: 1, chunk: 4, prepare: led,
+			may: limits(map[kind]uint8{propose: 2, poke: 1}), depth: 99, states: 600000},
+		{name: "all of growing", whole: true, servers: 3, founding: voters(1), terms: 2, asked: 1, chunk: 4, syncAtOnce: true, prepare: led, targets: [][]Member{members(1, 2, 3)},
+			may: limits(map[kind]uint8{reshape: 1, electBy: 1, crash: 1, poke: 1}), depth: 99, states: 600000},
+		// The others are seen as far as they go.
 		// Elections with all they have: promises, the question before, hints of a dead leader, syncs that take time.
 		{name: "elections", servers: 3, founding: three, terms: 2, sticky: true, preVote: true, chunk: 4,
-			may: limits(map[kind]uint8{campaign: 3, crash: 1, poke: 1}), depth: 12, states: 150000},
+			may: limits(map[kind]uint8{campaign: 3, crash: 1, poke: 1}), depth: 12, states: 100000},
 		{name: "hints", servers: 3, founding: three, terms: 2, sticky: true, preVote: true, hints: true, syncAtOnce: true, chunk: 4, prepare: led,
-			may: limits(map[kind]uint8{campaign: 2, crash: 1, poke: 2, refuse: 2}), depth: 30, states: 150000},
+			may: limits(map[kind]uint8{campaign: 2, crash: 1, poke: 2, refuse: 2}), depth: 30, states: 100000},
 		// Votes alone, from all sides, over crashes.
 		{name: "votes", servers: 3, founding: three, terms: 3, chunk: 4,
-			may: limits(map[kind]uint8{campaign: 3, crash: 1, repeat: 1}), depth: 11, states: 150000},
+			may: limits(map[kind]uint8{campaign: 3, crash: 1, repeat: 1}), depth: 11, states: 100000},
 		// Logs that part and meet again.
 		{name: "log", servers: 3, founding: three, terms: 4, asked: 1, chunk: 1, syncAtOnce: true,
-			may: limits(map[kind]uint8{electBy: 4}), depth: 30, states: 150000},
+			may: limits(map[kind]uint8{electBy: 4}), depth: 30, states: 100000},
 		{name: "syncs", servers: 3, founding: three, terms: 3, asked: 1, chunk: 4, prepare: led,
-			may: limits(map[kind]uint8{electBy: 2, propose: 2, crash: 1}), depth: 30, states: 150000},
+			may: limits(map[kind]uint8{electBy: 2, propose: 2, crash: 1}), depth: 30, states: 100000},
 		{name: "repeats", servers: 3, founding: three, terms: 2, asked: 1, chunk: 1, syncAtOnce: true, prepare: led,
-			may: limits(map[kind]uint8{electBy: 1, propose: 2, poke: 1, repeat: 2}), depth: 30, states: 150000},
+			may: limits(map[kind]uint8{electBy: 1, propose: 2, poke: 1, repeat: 2}), depth: 30, states: 100000},
 		{name: "turns", servers: 3, founding: three, terms: 2, chunk: 1, turns: true, prepare: led,
-			may: limits(map[kind]uint8{campaign: 1, propose: 1, crash: 1, turn: always}), depth: 30, states: 150000},
+			may: limits(map[kind]uint8{campaign: 1, propose: 1, crash: 1, turn: always}), depth: 30, states: 100000},
 		{name: "turns of votes", servers: 3, founding: three, terms: 2, chunk: 4, turns: true,
-			may: limits(map[kind]uint8{campaign: 3, crash: 1, turn: always}), depth: 30, states: 150000},
+			may: limits(map[kind]uint8{campaign: 3, crash: 1, turn: always}), depth: 30, states: 100000},
 		{name: "reads", servers: 3, founding: three, terms: 2, asked: 1, chunk: 4, syncAtOnce: true, prepare: led,
-			may: limits(map[kind]uint8{electBy: 1, propose: 1, poke: 1, ask: 2, crash: 1}), depth: 30, states: 150000},
+			may: limits(map[kind]uint8{electBy: 1, propose: 1, poke: 1, ask: 2, crash: 1}), depth: 30, states: 100000},
 		// Changes of the membership.
 		{name: "replace", servers: 4, founding: three, terms: 2, chunk: 4, syncAtOnce: true, prepare: led, targets: [][]Member{members(1, 2, 4)},
-			may: limits(map[kind]uint8{reshape: 1, electBy: 1, poke: 1}), depth: 30, states: 150000},
+			may: limits(map[kind]uint8{reshape: 1, electBy: 1, poke: 1}), depth: 30, states: 100000},
 		{name: "remove leader", servers: 3, founding: three, terms: 3, asked: 1, chunk: 4, syncAtOnce: true, prepare: led, targets: [][]Member{members(2, 3)},
-			may: limits(map[kind]uint8{reshape: 1, electBy: 2, giveUp: 1, propose: 1}), depth: 30, states: 150000},
+			may: limits(map[kind]uint8{reshape: 1, electBy: 2, giveUp: 1, propose: 1}), depth: 30, states: 100000},
 		{name: "grow", servers: 3, founding: voters(1), terms: 3, asked: 1, chunk: 4, prepare: led, targets: [][]Member{members(1, 2, 3)},
-			may: limits(map[kind]uint8{reshape: 1, electBy: 1, crash: 1, poke: 1}), depth: 30, states: 150000},
+			may: limits(map[kind]uint8{reshape: 1, electBy: 1, crash: 1, poke: 1}), depth: 30, states: 100000},
 		{name: "joint", servers: 4, founding: three, terms: 3, asked: 2, chunk: 4, syncAtOnce: true, prepare: reshaped(PhaseJoint), targets: [][]Member{members(1, 3, 4)},
-			may: limits(map[kind]uint8{electBy: 2, cancel: 1, crash: 1}), depth: 30, states: 150000},
+			may: limits(map[kind]uint8{electBy: 2, cancel: 1, crash: 1}), depth: 30, states: 100000},
 		{name: "disjoint", servers: 4, founding: voters(1, 2), terms: 3, chunk: 4, syncAtOnce: true, prepare: reshaped(PhaseJoint), targets: [][]Member{members(3, 4)},
-			may: limits(map[kind]uint8{electBy: 2, propose: 1, poke: 2}), depth: 30, states: 150000},
+			may: limits(map[kind]uint8{electBy: 2, propose: 1, poke: 2}), depth: 30, states: 100000},
 		{name: "final", servers: 4, founding: three, terms: 3, asked: 2, chunk: 4, syncAtOnce: true, prepare: reshaped(PhaseStable), targets: [][]Member{members(1, 3, 4)},
-			may: limits(map[kind]uint8{electBy: 2, cancel: 1, crash: 1, poke: 1}), depth: 30, states: 150000},
+			may: limits(map[kind]uint8{electBy: 2, cancel: 1, crash: 1, poke: 1}), depth: 30, states: 100000},
 		{name: "transfer", servers: 3, founding: three, terms: 3, sticky: true, chunk: 4, prepare: led,
-			may: limits(map[kind]uint8{handOver: 1, giveUp: 1, campaign: 1, propose: 1, crash: 1}), depth: 30, states: 150000},
+			may: limits(map[kind]uint8{handOver: 1, giveUp: 1, campaign: 1, propose: 1, crash: 1}), depth: 30, states: 100000},
 	}
 }
 
 func explore(t *testing.T, b bounds) found {
 	t.Helper()
-	if *exploreDepth > 0 {
+	if *exploreDepth > 0 && !b.whole {
 		b.depth = *exploreDepth
 	}
-	if *exploreStates > 0 {
+	if *exploreStates > 0 && !b.whole {
 		b.states = *exploreStates
 	}
 	begun := time.Now()
@@ -82,11 +90,14 @@ func explore(t *testing.T, b bounds) found {
 func TestExplore(t *testing.T) {
 	for _, b := range scopes() {
 		t.Run(b.name, func(t *testing.T) {
-			if f := explore(t, b); f.bad != "" {
+			f := explore(t, b)
+			if f.bad != "" {
 				t.Errorf("%s", f.bad)
 				for _, l := range f.trace {
 					t.Log(l)
 				}
+			} else if b.whole && !f.whole || !b.whole && *exploreDepth == 0 && *exploreStates == 0 && f.states < 100000 {
+				t.Errorf("%d states to depth %d: too few, or not all", f.states, f.depth)
 			}
 		})
 	}
