@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 PORTION ?= ./...
 
-.PHONY: help build run test unit lint race fuzz sim mutants prove bench bench-peers check clean
+.PHONY: help build run test unit lint race fuzz sim mutants prove explore bench bench-peers check clean
 
 help:
 	@echo 'make run      a local cluster of three servers and two spares, and a prompt'
@@ -66,6 +66,10 @@ endif
 
 mutants:
 	@$(GO) run ./node/sim/mutants
+
+# Every small run of the Raft core, deeper than the tests go.
+explore:
+	@$(GO) test -run 'TestExplore$$' -count=1 -v -timeout 2h -explore.depth 60 -explore.states 3000000 ./node/raft
 
 # The same seeds give the same hashes: fifty of them twice, and again with the race detector on one processor.
 prove:

@@ -16,20 +16,21 @@ import (
 // network that delivers in order unless told to drop. It shows one behaviour at
 // a time; the simulator is where faults are mixed.
 type lab struct {
-	t       testing.TB
-	now     int64
-	pool    []wire.Server
-	nodes   map[uint16]*Node // nil: down
-	disks   map[uint16]*vfs.Mem
-	random  uint64
-	packets uint64 // numbers the client's datagrams
-	queue   []flight
-	changes []wire.MemberChangeReply
-	answers []answer                                   // what the client got
-	drop    func(from, to uint16, kind wire.Kind) bool // of datagrams that hold such a frame
-	held    map[uint16]*wal.Batch                      // theirs
-	silent  bool                                       // dead servers send no ICMP
-	stuck   map[uint16]bool                            // servers whose syncs do not end
+	t        testing.TB
+	now      int64
+	pool     []wire.Server
+	nodes    map[uint16]*Node // nil: down
+	disks    map[uint16]*vfs.Mem
+	random   uint64
+	packets  uint64 // numbers the client's datagrams
+	queue    []flight
+	changes  []wire.MemberChangeReply
+	answers  []answer                                   // what the client got
+	drop     func(from, to uint16, kind wire.Kind) bool // of datagrams that hold such a frame
+	held     map[uint16]*wal.Batch                      // theirs
+	datagram int                                        // largest datagram of servers started from now on; 0: by the address
+	silent   bool                                       // dead servers send no ICMP
+	stuck    map[uint16]bool                            // servers whose syncs do not end
 }
 
 type flight struct {
@@ -90,7 +91,7 @@ func (l *lab) wipe(id uint16, voters []uint16) {
 }
 
 func (l *lab) start(id uint16) *Node {
-	n, err := Open(Options{FS: l.disks[id], Dir: "d", Resolve: netip.ParseAddrPort, Random: l.next, SegmentBytes: 256 << 10}, l.now)
+	n, err := Open(Options{FS: l.disks[id], Dir: "d", Resolve: netip.ParseAddrPort, Random: l.next, SegmentBytes: 256 << 10, Datagram: l.datagram}, l.now)
 	if err != nil {
 		l.t.Fatalf("open %d: %v", id, err)
 	}

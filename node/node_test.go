@@ -68,6 +68,30 @@ func TestACommandLargerThanAnEntryTakesSeveral(t *testing.T) {
 	})
 }
 
+// SAFETY 16: packed while large datagrams passed, an entry still reaches a server
+// that only small ones reach.
+func TestAnEntryLargerThanThisPeersDatagramIsFragmented(t *testing.T) {
+	l := newLab(t, 3, 3)
+	n := l.elect()
+	away := n.ID()%3 + 1
+	l.kill(away)
+	for seq := uint64(1); seq <= 3; seq++ {
+		l.request(n.ID(), kv.Command{Op: kv.Put, Seq: seq, Key: key(int(seq)), Value: bytes.Repeat(key(int(seq)), 2500)}) // 20 kB
+		l.result(seq)
+	}
+	l.datagram = wire.SafeDatagram
+	for id := uint16(1); id <= 3; id++ {
+		if l.nodes[id] != nil {
+			l.kill(id)
+		}
+		l.start(id)
+	}
+	l.until(20e9, "the server that was away has what it missed", func() bool {
+		v, _, _, _ := l.nodes[away].store.Get(key(3))
+		return bytes.Equal(v, bytes.Repeat(key(3), 2500))
+	})
+}
+
 func TestAFollowerRefusesBySequenceNumber(t *testing.T) {
 	l := newLab(t, 3, 3)
 	leader := l.elect().ID()

@@ -47,7 +47,7 @@ var surveyed = []mutant{
 		{"node/raft/replicate.go", "if m.Term > c.hard.Term {\n\t\tc.becomeFollower(m.Term, 0)\n\t\treturn", "if m.Term > c.hard.Term {\n\t\tc.setHard(HardState{Term: m.Term})\n\t\treturn"},
 	}},
 	{11, "there is no pre-vote: every timeout raises the term", "tests", raftTests, []edit{
-		{"node/raft/raft.go", "c.preCampaign()", "c.campaign()"},
+		{"node/raft/raft.go", "c.preCampaign()", "c.campaign(false)"},
 	}},
 	{12, "no check of the quorum: a leader that hears nobody leads on", "E3", raftTests, []edit{
 		{"node/raft/replicate.go", "if c.soleVoter() {\n\t\treturn Never", "if c.hard.Term > 0 {\n\t\treturn Never"},
