@@ -9,22 +9,31 @@ const (
 // and which incarnation?
 //
 //	0  the asker's boot 8
+//	8  zeros, as many as the asker likes: who does not know the asker's address
+//	   answers no more than it was asked with
 type FoundAsk struct {
 	AskBoot uint64
+	Pad     int // zeros behind the boot, bytes
 }
 
 // Size is the encoded length.
-func (f *FoundAsk) Size() int { return foundAskBytes }
+func (f *FoundAsk) Size() int { return foundAskBytes + f.Pad }
 
 // Encode writes the frame.
-func (f *FoundAsk) Encode(p []byte) { le.PutUint64(p[0:], f.AskBoot) }
+func (f *FoundAsk) Encode(p []byte) {
+	le.PutUint64(p[0:], f.AskBoot)
+	clear(p[foundAskBytes : foundAskBytes+f.Pad])
+}
 
 // Decode reads the frame.
 func (f *FoundAsk) Decode(p []byte) error {
-	if err := fixed(p, foundAskBytes); err != nil {
-		return err
+	if len(p) < foundAskBytes {
+		return ErrShort
 	}
-	f.AskBoot = le.Uint64(p[0:])
+	if !zero(p[foundAskBytes:]) {
+		return ErrReserved
+	}
+	*f = FoundAsk{AskBoot: le.Uint64(p[0:]), Pad: len(p) - foundAskBytes}
 	return nil
 }
 

@@ -34,6 +34,7 @@ const (
 	KindMemberReply Kind = 40
 	KindChaos       Kind = 41
 	KindChaosReply  Kind = 42
+	KindToken       Kind = 43
 
 	KindFragment       Kind = 48
 	KindFragmentStatus Kind = 49
@@ -92,6 +93,8 @@ func (k Kind) String() string {
 		return "chaos"
 	case KindChaosReply:
 		return "chaos-reply"
+	case KindToken:
+		return "token"
 	case KindFragment:
 		return "fragment"
 	case KindFragmentStatus:
@@ -99,6 +102,13 @@ func (k Kind) String() string {
 	}
 	return fmt.Sprintf("kind-%d", uint8(k))
 }
+
+// OfServers tells whether frames of this kind are said between servers only, and
+// OfClients whether by or to clients only. Fragments are both's.
+func (k Kind) OfServers() bool { return k < KindHello }
+
+// OfClients is told at OfServers.
+func (k Kind) OfClients() bool { return k >= KindHello && k < KindFragment }
 
 // Frames walks the frames of an opened datagram. A frame is
 //

@@ -84,7 +84,7 @@ func samples() []sample {
 		{"join-answer", KindJoinAnswer, &JoinAnswer{EchoBoot: 98, Joined: true}, func() frame { return new(JoinAnswer) }},
 		{"read-ask", KindReadAsk, &ReadAsk{AskBoot: 98, Nonce: 7, Term: 4}, func() frame { return new(ReadAsk) }},
 		{"read-answer", KindReadAnswer, &ReadAnswer{EchoBoot: 98, Nonce: 7, Term: 4, Index: 9}, func() frame { return new(ReadAnswer) }},
-		{"found-ask", KindFoundAsk, &FoundAsk{AskBoot: 97}, func() frame { return new(FoundAsk) }},
+		{"found-ask", KindFoundAsk, &FoundAsk{AskBoot: 97, Pad: 16}, func() frame { return new(FoundAsk) }},
 		{"found-answer", KindFoundAnswer, &FoundAnswer{EchoBoot: 97, List: list}, func() frame { return new(FoundAnswer) }},
 		{"found-answer-blank", KindFoundAnswer, &FoundAnswer{EchoBoot: 97, Blank: true, List: []byte{}}, func() frame { return new(FoundAnswer) }},
 		{"found-list", KindFoundList, &FoundList{List: list}, func() frame { return new(FoundList) }},
@@ -99,9 +99,11 @@ func samples() []sample {
 		{"member-reply", KindMemberReply, &MemberChangeReply{Nonce: 44, Operation: 45, Index: 9, Term: 4, Leader: 1, Outcome: 1, Phase: 2, Configuration: list, Text: []byte("done")}, func() frame { return new(MemberChangeReply) }},
 		{"chaos", KindChaos, &Chaos{Nonce: 46, Duration: 2e9, Verb: ChaosCut}, func() frame { return new(Chaos) }},
 		{"chaos-reply", KindChaosReply, &ChaosReply{Nonce: 46, Outcome: ChaosBegun}, func() frame { return new(ChaosReply) }},
+		{"token", KindToken, &Token{Token: 47}, func() frame { return new(Token) }},
 		{"fragment", KindFragment, &Fragment{Message: 1, Kind: KindRequest, Total: 300, Offset: 256, Stride: 256, Body: bytes.Repeat([]byte{7}, 44)}, func() frame { return new(Fragment) }},
 		{"fragment-status", KindFragmentStatus, &FragmentStatus{Message: 1, EchoBoot: 96, Have: 256, Bitmap: [16]byte{0: 3, 15: 128}, Done: true}, func() frame { return new(FragmentStatus) }},
 		{"mismatch", 0, &Mismatch{Version: 1, Asked: 9}, func() frame { return new(Mismatch) }},
+		{"mismatch-key", 0, &Mismatch{Version: 1, Asked: 1, Reason: MismatchKey}, func() frame { return new(Mismatch) }},
 	}
 }
 

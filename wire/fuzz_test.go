@@ -64,7 +64,7 @@ func FuzzOpen(f *testing.F) {
 		body := b[:min(len(b), MaxDatagram-HeaderBytes-TrailerBytes)&^7]
 		d := make([]byte, HeaderBytes+len(body)+TrailerBytes)
 		copy(d[HeaderBytes:], body)
-		seal(d, &Header{Src: 1})
+		finish(d, &Header{Src: 1})
 		if _, _, err := Open(d); err != nil {
 			t.Fatalf("what was sealed doesn't open: %v", err)
 		}

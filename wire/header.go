@@ -25,15 +25,18 @@ const (
 	ClientNode = 0xFFFF // as a source or destination: a client
 )
 
-// Flags of a header. None is in use in version 1: all must be zero.
+// Flags of a header.
 const (
-	FlagSealed = 1 << 0 // the trailer is an authentication tag, the body is sealed
-	flagsKnown = 0
+	FlagSealed   = 1 << 0 // the trailer is an authentication tag, the body is sealed (seal.go)
+	FlagOperator = 1 << 1 // by a client that holds the servers' secret; only with FlagSealed
+	flagsKnown   = FlagSealed | FlagOperator
 )
 
-// What Open answers. ErrVersion: the datagram is ours but of another version,
-// answer it with a Mismatch. ErrMismatch: it is itself a Mismatch.
+// What Peek and Open answer. ErrVersion: the datagram is ours but of another version,
+// answer it with a Mismatch. ErrMismatch: it is itself a Mismatch. ErrSealed: it takes
+// an Opener to read it.
 var (
+	ErrSealed   = errors.New("wire: a sealed datagram, and no key for it here")
 	ErrMagic    = errors.New("wire: not a datagram of balsa")
 	ErrVersion  = errors.New("wire: another version of the protocol")
 	ErrMismatch = errors.New("wire: the other side does not speak our version")
@@ -48,7 +51,7 @@ const checksumSeed = 0x62616c7361777200 | Version
 // Header opens every datagram.
 //
 //	 0  magic 2 | version 1 | flags 1 | cluster tag 4
-//	 8  source 2 | destination 2 | key epoch 1 | zero 1 | body length 2
+//	 8  source 2 | destination 2 | key epoch 1 | newest epoch 1 | body length 2
 //	16  incarnation 8
 //	24  boot 8
 //	32  packet number 8
@@ -61,6 +64,7 @@ type Header struct {
 	Cluster  uint32 // ClusterTag of the sender's cluster; 0 = none known yet
 	Src, Dst uint16 // node ids; ClientNode = a client; Dst 0 = whoever is at that address
 	KeyEpoch uint8  // which key sealed it; 0 when not sealed
+	Newest   uint8  // the newest key its sender holds, so that answers can use it; 0 when not sealed
 
 	Incarnation uint64 // of the sending server; the client's id when Src is ClientNode
 	Boot        uint64 // random, anew at each start of the sender's process
@@ -87,50 +91,71 @@ func ClusterTag(cluster [16]byte) uint32 {
 	return 1
 }
 
-// Open checks a datagram's magic, version, length and checksum, in this order,
-// and gives its header and frames, which are views into b.
-func Open(b []byte) (Header, Frames, error) {
+// Peek checks a datagram's magic, version and length, in this order, and gives its
+// header. Neither checksum nor seal is looked at: who believes it must check those.
+func Peek(b []byte) (Header, error) {
 	if len(b) < 3 || le.Uint16(b) != Magic {
-		return Header{}, Frames{}, ErrMagic
+		return Header{}, ErrMagic
 	}
 	switch b[2] {
 	case Version:
 	case mismatchVersion:
-		return Header{}, Frames{}, ErrMismatch
+		return Header{}, ErrMismatch
 	default:
-		return Header{}, Frames{}, ErrVersion
+		return Header{}, ErrVersion
 	}
 	if len(b) < HeaderBytes+TrailerBytes {
-		return Header{}, Frames{}, ErrShort
+		return Header{}, ErrShort
 	}
 	body := int(le.Uint16(b[14:]))
 	if body%8 != 0 || HeaderBytes+body+TrailerBytes != len(b) {
-		return Header{}, Frames{}, ErrLength
+		return Header{}, ErrLength
 	}
-	end := HeaderBytes + body
-	if le.Uint64(b[end:]) != checksum(b[:end]) {
-		return Header{}, Frames{}, ErrChecksum
-	}
-	if b[3]&^flagsKnown != 0 || b[13] != 0 || !zero(b[end+8:]) {
-		return Header{}, Frames{}, ErrReserved
-	}
-	h := Header{
+	return Header{
 		Flags:       b[3],
 		Cluster:     le.Uint32(b[4:]),
 		Src:         le.Uint16(b[8:]),
 		Dst:         le.Uint16(b[10:]),
 		KeyEpoch:    b[12],
+		Newest:      b[13],
 		Incarnation: le.Uint64(b[16:]),
 		Boot:        le.Uint64(b[24:]),
 		Packet:      le.Uint64(b[32:]),
 		Token:       le.Uint64(b[40:]),
+	}, nil
+}
+
+// Open checks a datagram that is not sealed, to its checksum, and gives its header
+// and frames, which are views into b.
+func Open(b []byte) (Header, Frames, error) {
+	h, err := Peek(b)
+	if err != nil {
+		return Header{}, Frames{}, err
+	}
+	if h.Flags&FlagSealed != 0 {
+		return h, Frames{}, ErrSealed
+	}
+	end := len(b) - TrailerBytes
+	if le.Uint64(b[end:]) != checksum(b[:end]) {
+		return Header{}, Frames{}, ErrChecksum
+	}
+	if h.Flags != 0 || h.KeyEpoch != 0 || h.Newest != 0 || !zero(b[end+8:]) {
+		return Header{}, Frames{}, ErrReserved
 	}
 	return h, Frames{rest: b[HeaderBytes:end]}, nil
 }
 
-// seal finishes a datagram in place: b holds room for the header, the frames,
-// and room for the trailer.
-func seal(b []byte, h *Header) {
+// finish completes a datagram that is not sealed, in place: b holds room for the
+// header, the frames, and room for the trailer.
+func finish(b []byte, h *Header) {
+	h.Flags, h.KeyEpoch, h.Newest = 0, 0, 0
+	putHeader(b, h)
+	end := len(b) - TrailerBytes
+	le.PutUint64(b[end:], checksum(b[:end]))
+	le.PutUint64(b[end+8:], 0)
+}
+
+func putHeader(b []byte, h *Header) {
 	body := len(b) - HeaderBytes - TrailerBytes
 	le.PutUint16(b[0:], Magic)
 	b[2] = Version
@@ -139,15 +164,12 @@ func seal(b []byte, h *Header) {
 	le.PutUint16(b[8:], h.Src)
 	le.PutUint16(b[10:], h.Dst)
 	b[12] = h.KeyEpoch
-	b[13] = 0
+	b[13] = h.Newest
 	le.PutUint16(b[14:], uint16(body))
 	le.PutUint64(b[16:], h.Incarnation)
 	le.PutUint64(b[24:], h.Boot)
 	le.PutUint64(b[32:], h.Packet)
 	le.PutUint64(b[40:], h.Token)
-	end := HeaderBytes + body
-	le.PutUint64(b[end:], checksum(b[:end]))
-	le.PutUint64(b[end+8:], 0)
 }
 
 func checksum(p []byte) uint64 {

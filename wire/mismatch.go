@@ -7,30 +7,45 @@ const mismatchVersion = 0
 // MismatchBytes is the size of a Mismatch, which is a whole datagram.
 const MismatchBytes = 16
 
-// Mismatch answers a datagram of a version that we don't speak. It is no frame:
-// the asker could not read our frames. It is a hint for a counter and a log line,
-// anyone can forge it, and it is never answered.
+// Reasons of a Mismatch.
+const (
+	MismatchVersion = 0 // another version is spoken here
+	MismatchSealed  = 1 // only sealed datagrams are taken here
+	MismatchOpen    = 2 // sealed datagrams can't be read here: there is no secret
+	MismatchKey     = 3 // it was sealed with a key that is not held here
+)
+
+// Mismatch answers a datagram that can't be read here: of a version that we don't
+// speak, or sealed otherwise. It is no frame: the asker could not read our frames. It is
+// a hint for a counter and a log line, anyone can forge it, and it is never answered.
 //
-//	0  magic 2 | zero 1 | version spoken 1 | version asked 1 | zero 3
+//	0  magic 2 | zero 1 | version spoken 1 | version asked 1 | reason 1 | zero 2
 //	8  checksum 8: xxhash64 of the first 8, seed as in version 1
 type Mismatch struct {
 	Version uint8 // the version that the answering side speaks
 	Asked   uint8 // the version it was spoken to in
+	Reason  uint8
 }
 
 // AppendMismatch appends the answer to a datagram for which Open said ErrVersion.
 // It appends nothing when the question is shorter than the answer would be, so
 // that nobody can have us send more than we got.
 func AppendMismatch(dst, question []byte) []byte {
-	if len(question) < MismatchBytes || le.Uint16(question) != Magic {
+	if len(question) < MismatchBytes || question[2] == Version {
 		return dst
 	}
-	if v := question[2]; v == mismatchVersion || v == Version {
+	return AppendRefusal(dst, question, MismatchVersion)
+}
+
+// AppendRefusal appends the answer to a datagram that can't be read for another reason,
+// on the same terms.
+func AppendRefusal(dst, question []byte, reason uint8) []byte {
+	if len(question) < MismatchBytes || le.Uint16(question) != Magic || question[2] == mismatchVersion {
 		return dst
 	}
 	n := len(dst)
 	dst = append(dst, make([]byte, MismatchBytes)...)
-	m := Mismatch{Version: Version, Asked: question[2]}
+	m := Mismatch{Version: Version, Asked: question[2], Reason: reason}
 	m.Encode(dst[n:])
 	return dst
 }
@@ -42,7 +57,7 @@ func (m *Mismatch) Size() int { return MismatchBytes }
 func (m *Mismatch) Encode(p []byte) {
 	le.PutUint16(p[0:], Magic)
 	p[2], p[3], p[4] = mismatchVersion, m.Version, m.Asked
-	p[5], p[6], p[7] = 0, 0, 0
+	p[5], p[6], p[7] = m.Reason, 0, 0
 	le.PutUint64(p[8:], checksum(p[:8]))
 }
 
@@ -57,9 +72,12 @@ func (m *Mismatch) Decode(p []byte) error {
 	if le.Uint64(p[8:]) != checksum(p[:8]) {
 		return ErrChecksum
 	}
-	if !zero(p[5:8]) {
+	if !zero(p[6:8]) {
 		return ErrReserved
 	}
-	m.Version, m.Asked = p[3], p[4]
+	if p[5] > MismatchKey {
+		return ErrValue
+	}
+	m.Version, m.Asked, m.Reason = p[3], p[4], p[5]
 	return nil
 }

@@ -16,8 +16,9 @@ const slabBytes = 64 << 10
 // anew; all datagrams stay valid until Reset. The zero value needs Header and
 // Limit. Not safe for two goroutines.
 type Packer struct {
-	Header Header // template. Packet is the last number used: Flush counts it up
-	Limit  int    // MinDatagram..MaxDatagram, the largest datagram the path takes
+	Header Header  // template. Packet is the last number used: Flush counts it up
+	Limit  int     // MinDatagram..MaxDatagram, the largest datagram the path takes
+	Sealer *Sealer // nil: datagrams carry a checksum. Else the header's KeyEpoch says which key
 
 	slabs [][]byte // reused over Resets
 	slab  int      // index of the one being filled
@@ -69,7 +70,7 @@ func (p *Packer) Room() int {
 // Empty tells whether nothing was added since the last Flush.
 func (p *Packer) Empty() bool { return p.open == 0 && len(p.done) == 0 }
 
-// Flush finishes all datagrams (numbers, lengths, checksums), appends them to out
+// Flush finishes all datagrams (numbers, lengths, checksums or seals), appends them to out
 // and gives it back. Their bytes stay valid until Reset.
 func (p *Packer) Flush(to netip.AddrPort, out []Packet) []Packet {
 	if p.open > 0 {
@@ -77,7 +78,11 @@ func (p *Packer) Flush(to netip.AddrPort, out []Packet) []Packet {
 	}
 	for i, b := range p.done {
 		p.Header.Packet++
-		seal(b, &p.Header)
+		if p.Sealer != nil {
+			p.Sealer.seal(b, &p.Header)
+		} else {
+			finish(b, &p.Header)
+		}
 		out = append(out, Packet{To: to, Bytes: b})
 		p.done[i] = nil
 	}
