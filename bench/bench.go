@@ -40,6 +40,8 @@ type Config struct {
 	Out       string // directory of the report's files; empty: none
 	Version   string // of what is measured, for the report
 
+	SecretFile string // of a sealed cluster; empty: an open one
+
 	Start   func(ctx context.Context) (Servers, error) // starts servers of our own; nil: measure Cluster
 	Cluster []string                                   // HOST:PORT of servers that run already
 	Helper  func(args ...string) *exec.Cmd             // a process that ends up in Help

@@ -24,7 +24,7 @@ type operation func(ctx context.Context, key []byte) error
 // row measures one number of clients: load the keys, warm up, count.
 func (c *Config) row(ctx context.Context, servers Servers, clients int) (Row, error) {
 	fmt.Fprintf(c.Log, "%s, %d clients\n", c.Suite, clients)
-	store, err := client.Open(client.Config{Addrs: servers.Addrs(), Timeout: 10 * time.Second})
+	store, err := client.Open(client.Config{Addrs: servers.Addrs(), Timeout: 10 * time.Second, SecretFile: c.SecretFile})
 	if err != nil {
 		return Row{}, err
 	}

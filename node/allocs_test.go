@@ -58,6 +58,7 @@ func (p *pump) ask(op kv.Op, count int) {
 	}
 	r := wire.Request{Count: count, Ops: p.ops}
 	p.packer.Reset()
+	p.packer.Header.Token = p.l.leader().token(p.l.now, labAddr(labClient))
 	r.Encode(p.packer.Frame(wire.KindRequest, r.Size()))
 	p.packets = p.packer.Flush(labAddr(p.l.leader().ID()), p.packets[:0])
 	p.carry(labAddr(labClient), p.packets)

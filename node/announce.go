@@ -36,7 +36,7 @@ func (a *askers) add(q asker) {
 func (n *Node) announce(now int64) {
 	for _, q := range n.askers.list {
 		if now-q.at <= askedWithin {
-			n.answerHello(now, q.to, q.dst, q.nonce)
+			n.answerHello(now, q.to, q.dst, q.nonce, noLimit)
 		}
 	}
 	n.askers.list = n.askers.list[:0]

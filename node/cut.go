@@ -9,8 +9,8 @@ import (
 )
 
 // chaos is the harm that a server does itself when it is asked to, for
-// benchmarks and drills. Only a server that was told to allow it does, and only
-// for askers on loopback.
+// benchmarks and drills. Only a server that was told to allow it does, and only for
+// who holds the servers' secret or, where there is none, is on this machine.
 //
 // While it is cut off, the node hears and says nothing, to peers and clients
 // alike: its socket stays open, so that nobody is told by ICMP. Its clock and
@@ -43,10 +43,11 @@ func (n *Node) chaosFrame(now int64, h *wire.Header, from netip.AddrPort, p []by
 	switch {
 	case !n.o.Chaos:
 		outcome = wire.ChaosOff
-	case !from.Addr().Unmap().IsLoopback():
+	case !n.mayHarm():
 		outcome = wire.ChaosRefused
 	}
-	n.answerChaos(from, &wire.ChaosReply{Nonce: f.Nonce, Outcome: outcome})
+	r := wire.ChaosReply{Nonce: f.Nonce, Outcome: outcome}
+	n.answerAlone(from, wire.KindChaosReply, r.Size(), r.Encode)
 	if outcome != wire.ChaosBegun || f.Nonce == n.chaos.last {
 		return
 	}
@@ -87,8 +88,8 @@ func (n *Node) endCut(now int64) bool {
 
 // deliverCut takes a datagram while cut off: nothing in it counts but chaos.
 func (n *Node) deliverCut(now int64, from netip.AddrPort, datagram []byte) {
-	h, frames, err := wire.Open(datagram)
-	if err != nil || h.Dst != n.identity.ID && h.Dst != 0 {
+	h, frames, ok := n.admit(now, from, datagram)
+	if !ok {
 		return
 	}
 	for {
@@ -96,21 +97,26 @@ func (n *Node) deliverCut(now int64, from netip.AddrPort, datagram []byte) {
 		if !ok {
 			return
 		}
-		if kind == wire.KindChaos {
+		if kind != wire.KindChaos {
+			continue
+		}
+		if n.may(&h, kind) {
 			n.chaosFrame(now, &h, from, payload)
+		} else if t := (wire.Token{Token: n.admission.tokens.Give(now, from)}); n.spend(t.Size()) {
+			n.answerAlone(from, wire.KindToken, t.Size(), t.Encode)
 		}
 	}
 }
 
-// answerChaos answers in a datagram of its own, which a cut lets pass.
-func (n *Node) answerChaos(to netip.AddrPort, r *wire.ChaosReply) {
+// answerAlone answers a client in a datagram of its own, which a cut lets pass.
+func (n *Node) answerAlone(to netip.AddrPort, kind wire.Kind, size int, encode func([]byte)) {
 	if len(n.out.raw) >= maxMismatches {
 		return
 	}
 	p := &n.chaos.packer
-	p.Header, p.Limit = n.out.header, wire.SafeDatagram
-	p.Header.Dst = wire.ClientNode
-	r.Encode(p.Frame(wire.KindChaosReply, r.Size()))
+	p.Header, p.Limit, p.Sealer = n.out.header, wire.SafeDatagram, n.out.sealer
+	p.Header.Dst, p.Header.KeyEpoch = wire.ClientNode, n.out.epoch(to, wire.ClientNode)
+	encode(p.Frame(kind, size))
 	at := len(n.out.raw)
 	n.out.raw = p.Flush(to, n.out.raw)
 	n.out.raw[at].Bytes = slices.Clone(n.out.raw[at].Bytes) // the packer is used again before this leaves

@@ -74,6 +74,7 @@ func TestChaosIsRefusedWhereItIsNotAllowed(t *testing.T) {
 	ask := func(from netip.AddrPort, c wire.Chaos) {
 		p := make([]byte, c.Size())
 		c.Encode(p)
+		n.admission.from = from
 		n.chaosFrame(l.now, &wire.Header{Src: wire.ClientNode, Incarnation: 77}, from, p)
 	}
 	outcome := func() uint8 {

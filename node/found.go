@@ -40,6 +40,7 @@ type foundingAnswer struct {
 
 const (
 	askAgain      = 100e6 // ns between questions to the pool
+	foundPad      = 480   // makes room for an answer with a list of some ten servers
 	warnAgain     = 5e9
 	strangersWait = 1e9 // ns a founder gives servers that are no first voters to tell of an older cluster
 )
@@ -65,7 +66,7 @@ func (n *Node) foundingTurn(now int64) {
 	}
 	for _, s := range n.identity.Pool {
 		if to := n.out.peerAt(now, s.ID); s.ID != n.identity.ID && to.IsValid() {
-			ask := wire.FoundAsk{AskBoot: n.boot}
+			ask := wire.FoundAsk{AskBoot: n.boot, Pad: foundPad}
 			ask.Encode(n.out.must(to, s.ID, wire.KindFoundAsk, ask.Size()))
 		}
 	}
@@ -245,16 +246,26 @@ func (n *Node) heardMember(id uint16) {
 
 // answerBlank tells a server of a cluster that this one holds no list, so that
 // it sends it, if the list names us.
-func (n *Node) answerBlank(h *wire.Header, from netip.AddrPort) {
-	n.answerFound(from, h.Src, h.Boot)
+func (n *Node) answerBlank(now int64, h *wire.Header, from netip.AddrPort) {
+	n.answerFound(now, from, h.Src, h.Boot)
 }
 
-func (n *Node) answerFound(from netip.AddrPort, dst uint16, echo uint64) {
+// answerFound answers where the asker is known to be; one that no pool and no
+// configuration names, where it asked from, with no more bytes than it sent.
+func (n *Node) answerFound(now int64, from netip.AddrPort, dst uint16, echo uint64) {
 	a := wire.FoundAnswer{EchoBoot: echo, Blank: n.core == nil}
 	if n.core != nil {
 		a.List = n.identity.List
 	}
-	if p := n.out.frame(from, dst, wire.KindFoundAnswer, a.Size()); p != nil {
+	to := n.out.peerAt(now, dst)
+	if !to.IsValid() {
+		if to = from; wire.FrameHeaderBytes+a.Size()+7 > n.admission.room {
+			n.Counters.DroppedUnproven++
+			return
+		}
+		n.admission.room -= wire.FrameHeaderBytes + a.Size() + 7
+	}
+	if p := n.out.frame(to, dst, wire.KindFoundAnswer, a.Size()); p != nil {
 		a.Encode(p)
 	}
 }
@@ -268,7 +279,7 @@ func (n *Node) foundFrame(now int64, h *wire.Header, from netip.AddrPort, kind w
 	case wire.KindFoundAsk:
 		var f wire.FoundAsk
 		if f.Decode(p) == nil {
-			n.answerFound(from, h.Src, f.AskBoot)
+			n.answerFound(now, from, h.Src, f.AskBoot)
 		}
 	case wire.KindFoundAnswer:
 		var f wire.FoundAnswer
@@ -278,7 +289,7 @@ func (n *Node) foundFrame(now int64, h *wire.Header, from netip.AddrPort, kind w
 	case wire.KindFoundList:
 		var f wire.FoundList
 		if f.Decode(p) == nil {
-			n.foundList(h, from, f.List)
+			n.foundList(now, h, from, f.List)
 		}
 	}
 }
@@ -328,7 +339,7 @@ func (n *Node) clusterExists(h *wire.Header, list []byte) {
 }
 
 // foundList: a server that holds the list spreads it to us.
-func (n *Node) foundList(h *wire.Header, from netip.AddrPort, list []byte) {
+func (n *Node) foundList(now int64, h *wire.Header, from netip.AddrPort, list []byte) {
 	if n.core == nil {
 		if !n.founding.persisting {
 			n.clusterExists(h, list)
@@ -339,7 +350,7 @@ func (n *Node) foundList(h *wire.Header, from netip.AddrPort, list []byte) {
 		n.Counters.DroppedCluster++
 		return
 	}
-	n.answerFound(from, h.Src, h.Boot)
+	n.answerFound(now, from, h.Src, h.Boot)
 }
 
 // blankMember: a server that the configuration names says that it is blank.

@@ -2,7 +2,6 @@ package node
 
 import (
 	"encoding/binary"
-	"errors"
 	"net/netip"
 	"slices"
 
@@ -25,16 +24,8 @@ func (n *Node) Deliver(now int64, from netip.AddrPort, datagram []byte) {
 		n.deliverCut(now, from, datagram)
 		return
 	}
-	h, frames, err := wire.Open(datagram)
-	if err != nil {
-		n.Counters.DroppedMalformed++
-		if errors.Is(err, wire.ErrVersion) {
-			n.answerMismatch(from, datagram)
-		}
-		return
-	}
-	if h.Dst != n.identity.ID && h.Dst != 0 {
-		n.Counters.DroppedDestination++
+	h, frames, ok := n.admit(now, from, datagram)
+	if !ok {
 		return
 	}
 	foreign := h.Cluster != n.tag && h.Cluster != 0 && n.tag != 0
@@ -51,6 +42,9 @@ func (n *Node) Deliver(now int64, from netip.AddrPort, datagram []byte) {
 			n.Counters.DroppedCluster++
 			continue
 		}
+		if !n.may(&h, kind) {
+			continue
+		}
 		if (kind == wire.KindRequest || kind == wire.KindFragment) && !n.asked(now, &h, from) {
 			break
 		}
@@ -59,11 +53,13 @@ func (n *Node) Deliver(now int64, from netip.AddrPort, datagram []byte) {
 	if frames.Err() != nil {
 		n.Counters.DroppedMalformed++
 	}
+	n.settle(now)
 }
 
-// answerMismatch tells whoever speaks another version which one is spoken here.
-func (n *Node) answerMismatch(from netip.AddrPort, question []byte) {
-	if answer := wire.AppendMismatch(nil, question); len(answer) > 0 && len(n.out.raw) < maxMismatches {
+// answerMismatch tells whoever can't be read here why: it speaks another version, or
+// seals otherwise.
+func (n *Node) answerMismatch(from netip.AddrPort, question []byte, reason uint8) {
+	if answer := wire.AppendRefusal(nil, question, reason); len(answer) > 0 && len(n.out.raw) < maxMismatches {
 		n.out.raw = append(n.out.raw, wire.Packet{To: from, Bytes: answer})
 	}
 }
@@ -115,7 +111,7 @@ func (n *Node) frame(now int64, h *wire.Header, from netip.AddrPort, kind wire.K
 func (n *Node) raftFrame(now int64, h *wire.Header, from netip.AddrPort, kind wire.Kind, p []byte) {
 	if n.core == nil {
 		n.Counters.DroppedBlank++
-		n.answerBlank(h, from)
+		n.answerBlank(now, h, from)
 		return
 	}
 	if h.Cluster != n.tag || h.Src == n.identity.ID {

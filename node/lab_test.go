@@ -217,6 +217,9 @@ func (l *lab) elect() *Node {
 // tell sends frames from the client.
 func (l *lab) tell(to uint16, cluster uint32, kind wire.Kind, size int, encode func(p []byte)) {
 	p := wire.Packer{Header: wire.Header{Src: wire.ClientNode, Incarnation: 77, Cluster: cluster, Packet: l.packets}, Limit: wire.MaxDatagram}
+	if n := l.nodes[to]; n != nil {
+		p.Header.Token = n.token(l.now, labAddr(labClient))
+	}
 	encode(p.Frame(kind, size))
 	packets := p.Flush(labAddr(to), nil)
 	l.packets = p.Header.Packet
@@ -224,6 +227,9 @@ func (l *lab) tell(to uint16, cluster uint32, kind wire.Kind, size int, encode f
 		l.queue = append(l.queue, flight{from: labAddr(labClient), to: d.To, bytes: append([]byte(nil), d.Bytes...)})
 	}
 }
+
+// token is what a client at that address was told.
+func (n *Node) token(now int64, a netip.AddrPort) uint64 { return n.admission.tokens.Give(now, a) }
 
 func (l *lab) request(to uint16, ops ...kv.Command) {
 	var r wire.Request

@@ -96,20 +96,33 @@ func (n *Node) fragment(now int64, h *wire.Header, from netip.AddrPort, p []byte
 	if h.Src == wire.ClientNode {
 		n.clients.touch(now, h.Incarnation, from)
 	}
-	whole, ok, err := n.parts.Add(now, h, &f)
+	var whole wire.Whole
+	var ok bool
+	var err error
+	if h.Src == wire.ClientNode {
+		whole, ok, err = n.clientParts.AddFrom(now, h, &f, from.Addr())
+	} else {
+		whole, ok, err = n.parts.Add(now, h, &f)
+	}
 	if err != nil {
 		n.Counters.DroppedFragments++
 		return
 	}
-	if ok {
+	if ok && n.may(h, whole.Kind) {
 		n.frame(now, h, from, whole.Kind, whole.Payload)
 	}
 }
 
 // tellFragments tells every sender of fragments what of them is here.
 func (n *Node) tellFragments(now int64) {
+	for _, parts := range []*wire.Reassembler{n.parts, n.clientParts} {
+		n.tellPieces(now, parts)
+	}
+}
+
+func (n *Node) tellPieces(now int64, parts *wire.Reassembler) {
 	for {
-		owed, ok := n.parts.NextStatus()
+		owed, ok := parts.NextStatus()
 		if !ok {
 			return
 		}

@@ -131,6 +131,8 @@ func (n *Node) change(now int64, f *wire.MemberChange, named []wire.Server, r *w
 		r.Outcome, r.Text = wire.OutcomeRefused, []byte("it was cancelled or given up; ask again to begin anew")
 	case f.Hold > 0 && !n.o.Chaos:
 		r.Outcome, r.Text = wire.OutcomeRefused, []byte("a hold needs servers that were started with --chaos")
+	case f.Hold > 0 && !n.mayHarm():
+		r.Outcome, r.Text = wire.OutcomeRefused, []byte("a hold needs the servers' secret file or, where there is none, a client on the server's machine")
 	case len(missing) > 0:
 		n.prepare(now, f, missing, r)
 	case f.DryRun:
@@ -270,7 +272,7 @@ func (n *Node) askIncarnations(now int64) {
 	m.askAt = now + membersAsk
 	for _, s := range m.servers {
 		if to := n.out.peerAt(now, s.ID); s.Incarnation == 0 && to.IsValid() {
-			ask := wire.FoundAsk{AskBoot: n.boot}
+			ask := wire.FoundAsk{AskBoot: n.boot, Pad: foundPad}
 			ask.Encode(n.out.must(to, s.ID, wire.KindFoundAsk, ask.Size()))
 		}
 	}

@@ -46,6 +46,7 @@ type Options struct {
 	Heartbeat    int64                                     // ns; 0 is DefaultHeartbeat
 	Resend       int64                                     // ns; 0 is DefaultResend, less with a short Timeout
 	Datagram     int                                       // largest datagram to any address; 0: by the address (loopback or not)
+	Keys         *wire.Keys                                // of the servers' secret; nil: datagrams are not sealed
 	Chaos        bool                                      // drills: do harm to this node, or hold a phase of a membership change, when asked
 	Break        string                                    // with Chaos, a rule to break: see Breakable
 	Logger       *slog.Logger
@@ -77,11 +78,12 @@ type Node struct {
 	foreign        []uint16 // servers of another cluster at our servers' addresses, told once
 
 	// Inbound, reused from datagram to datagram.
-	entries []raft.Entry
-	views   []wire.Entry
-	parts   *wire.Reassembler
-	judged  bool // this datagram's requests: whether they are a repetition is known
-	fresh   bool // and they are not
+	entries     []raft.Entry
+	views       []wire.Entry
+	parts       *wire.Reassembler // of servers; clients can't take their room
+	clientParts *wire.Reassembler
+	judged      bool // this datagram's requests: whether they are a repetition is known
+	fresh       bool // and they are not
 
 	pack    pack
 	reads   reads
@@ -94,6 +96,8 @@ type Node struct {
 
 	stamp   int64 // log time of the newest entry this node knows
 	stampAt int64 // when, on our clock, stamp was true; meaningful on a leader
+
+	admission admission
 
 	out     outbound
 	clients clients
@@ -127,6 +131,8 @@ func Open(o Options, now int64) (*Node, error) {
 		n.pace.timeout = DefaultTimeout
 	}
 	n.parts = wire.NewReassembler(maxReassemblyBytes, maxReassemblySlots)
+	n.clientParts = wire.NewReassembler(maxReassemblyBytes, maxReassemblySlots)
+	n.initAdmission()
 	n.out.init(n)
 	n.clients.init()
 	n.tail.reset(recovery.Last)

@@ -15,6 +15,7 @@ import (
 type outbound struct {
 	n       *Node
 	header  wire.Header
+	sealer  *wire.Sealer   // nil without a secret
 	open    []*destination // this turn's, in the order they were first written to
 	free    []*destination
 	flushed bool // open holds datagrams that Out has handed over
@@ -43,6 +44,8 @@ type peer struct {
 	addr    string
 	to      netip.AddrPort // not valid while the name does not resolve
 	triedAt int64
+	newest  uint8  // key that it holds, as it says; 0: it has not spoken yet
+	tries   uint64 // datagrams sealed for it without knowing that
 }
 
 const resolveAgain = 1e9 // ns between attempts to resolve a name
@@ -179,8 +182,40 @@ func (o *outbound) destination(to netip.AddrPort, dst uint16) *destination {
 	d.to, d.dst = to, dst
 	d.packer.Limit = o.datagramLimit(to)
 	d.packer.Header = o.header
-	d.packer.Header.Dst = dst
+	d.packer.Sealer = o.sealer
+	d.packer.Header.Dst, d.packer.Header.KeyEpoch = dst, o.epoch(to, dst)
 	return d
+}
+
+// epoch says which key to seal with: the newest that the destination is known to hold.
+func (o *outbound) epoch(to netip.AddrPort, dst uint16) uint8 {
+	keys := o.n.admission.keys
+	if keys == nil {
+		return 0
+	}
+	if dst == wire.ClientNode {
+		told, ok := o.n.admission.behind[to]
+		if !ok {
+			told = keys.Newest()
+		}
+		return keys.Choose(told, 0)
+	}
+	for i := range o.peers {
+		if p := &o.peers[i]; p.id == dst {
+			p.tries++
+			return keys.Choose(p.newest, p.tries)
+		}
+	}
+	return keys.Choose(0, o.header.Packet)
+}
+
+// noteNewest takes a server's word of its newest key.
+func (o *outbound) noteNewest(id uint16, epoch uint8) {
+	for i := range o.peers {
+		if o.peers[i].id == id {
+			o.peers[i].newest = epoch
+		}
+	}
 }
 
 func (o *outbound) recycle() {

@@ -31,7 +31,7 @@ func TestRepeatedDatagramIsNotRefused(t *testing.T) {
 	n := l.elect()
 	leader := n.ID()
 	c := kv.Command{Op: kv.Put, Client: labClient, Seq: 1, AckedBelow: 1, Flags: kv.FlagRegister, Registered: 1, Key: []byte("k"), Value: []byte("v")}
-	p := wire.Packer{Header: wire.Header{Cluster: n.tag, Src: wire.ClientNode, Dst: leader, Incarnation: labClient, Boot: 5}, Limit: wire.MaxDatagram}
+	p := wire.Packer{Header: wire.Header{Cluster: n.tag, Src: wire.ClientNode, Dst: leader, Incarnation: labClient, Boot: 5, Token: n.token(l.now, labAddr(99))}, Limit: wire.MaxDatagram}
 	r := wire.Request{Count: 1, Ops: kv.AppendCommand(nil, &c)}
 	r.Encode(p.Frame(wire.KindRequest, r.Size()))
 	datagram := p.Flush(labAddr(leader), nil)[0].Bytes

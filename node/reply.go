@@ -182,15 +182,23 @@ func (n *Node) hello(now int64, h *wire.Header, from netip.AddrPort, p []byte) {
 		n.Counters.DroppedMalformed++
 		return
 	}
-	if !n.Leading() {
+	room := noLimit
+	if n.admission.verdict == wire.Unproven {
+		room = n.admission.room
+	} else if !n.Leading() {
 		n.askers.add(asker{at: now, to: from, dst: h.Src, nonce: f.Nonce})
 	}
-	n.answerHello(now, from, h.Src, f.Nonce)
+	size := n.answerHello(now, from, h.Src, f.Nonce, room)
+	if n.admission.owes = size == 0; size > 0 {
+		n.spend(size)
+	}
 }
 
-// answerHello tells a client what it needs to begin.
-func (n *Node) answerHello(now int64, to netip.AddrPort, dst uint16, nonce uint64) {
-	r := wire.HelloReply{Nonce: nonce, Blank: n.core == nil, Servers: n.out.servers()}
+// answerHello tells a client what it needs to begin, in no more than so many bytes: to an
+// address that is not proven as much as it sent. It gives the payload's size, 0 if
+// there was too little room.
+func (n *Node) answerHello(now int64, to netip.AddrPort, dst uint16, nonce uint64, room int) int {
+	r := wire.HelloReply{Nonce: nonce, Blank: n.core == nil, Servers: n.out.servers(), Token: n.admission.tokens.Give(now, to)}
 	if n.core != nil {
 		r.Term, r.Leader = n.core.Term(), n.core.Leader()
 		r.LeaderAddr = n.out.addressOf(r.Leader)
@@ -199,9 +207,17 @@ func (n *Node) answerHello(now int64, to netip.AddrPort, dst uint16, nonce uint6
 			r.LogTime = n.logTime(now)
 		}
 	}
+	if wire.FrameHeaderBytes+r.Size()+7 > room {
+		r.Servers = nil // it asks again, with the token
+	}
+	if wire.FrameHeaderBytes+r.Size()+7 > room {
+		return 0
+	}
 	if b := n.out.frame(to, dst, wire.KindHelloReply, r.Size()); b != nil {
 		r.Encode(b)
+		return r.Size()
 	}
+	return 0
 }
 
 // servers is every server this one knows, encoded.

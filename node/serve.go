@@ -15,14 +15,18 @@ import (
 
 	"balsa/wal"
 	"balsa/wal/vfs"
+	"balsa/wire"
+	"balsa/wire/secret"
 	"balsa/wire/udp"
 )
 
 // Config is what `balsa serve` is told. Zero values are the defaults.
 type Config struct {
 	Data         string
-	Listen       string // HOST:PORT; empty: this server's own address of the pool
-	Insecure     bool   // serve addresses that are not loopback, unsealed
+	Listen       string          // HOST:PORT; empty: this server's own address of the pool
+	Insecure     bool            // serve addresses that are not loopback, unsealed
+	SecretFile   string          // the servers'; empty: datagrams are not sealed
+	Reload       <-chan struct{} // read SecretFile again; nil: never
 	SegmentBytes int64
 	Timeout      time.Duration // T
 	Heartbeat    time.Duration
@@ -39,7 +43,7 @@ var ErrNotLoopback = errors.New("not a loopback address")
 // the shell around a Node: it waits on the socket, tells the time, and hands a
 // leader's batches to a writer. Everything is decided in the Node.
 func Serve(ctx context.Context, c Config) error {
-	s := shell{config: c, began: time.Now(), finished: make(chan finished, 1), batches: make(chan *wal.Batch, 1), spares: make(chan struct{}, 1)}
+	s := shell{config: c, began: time.Now(), finished: make(chan finished, 1), batches: make(chan *wal.Batch, 1), spares: make(chan struct{}, 1), keys: make(chan *wire.Keys, 1)}
 	if err := s.open(); err != nil {
 		return err
 	}
@@ -48,10 +52,16 @@ func Serve(ctx context.Context, c Config) error {
 	s.workers.Add(2)
 	go s.write()
 	go s.fill()
+	reloading, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if c.SecretFile != "" && c.Reload != nil {
+		s.workers.Go(func() { s.reload(reloading) })
+	}
 	if c.Ready != nil {
 		c.Ready(s.node, s.socket.LocalAddr())
 	}
 	err := s.loop(ctx)
+	cancel()
 	close(s.batches)
 	close(s.spares)
 	s.workers.Wait() // a batch under way ends first: the log is closed after its last write
@@ -70,6 +80,7 @@ type shell struct {
 	filling  bool
 	leaving  int64 // since when leadership is being handed over; 0: it is not
 	filled   chan error
+	keys     chan *wire.Keys // read again
 }
 
 type finished struct {
@@ -82,9 +93,14 @@ func (s *shell) open() error {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
+	keys, err := c.keys()
+	if err != nil {
+		return err
+	}
 	n, err := Open(Options{
 		FS: vfs.OS, Dir: c.Data, Resolve: resolve, Random: random, SegmentBytes: c.SegmentBytes,
 		Timeout: int64(c.Timeout), Heartbeat: int64(c.Heartbeat), Chaos: c.Chaos, Break: c.Break, Logger: c.Logger,
+		Keys: keys,
 	}, s.now())
 	if err != nil {
 		return err
@@ -97,8 +113,8 @@ func (s *shell) open() error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen on %s: %w", listen, err), n.Close())
 	}
-	if !addr.Addr().IsLoopback() && !c.Insecure {
-		return errors.Join(fmt.Errorf("listen on %s: %w: without a secret only 127.0.0.0/8 and ::1 are served, unless --insecure is said", listen, ErrNotLoopback), n.Close())
+	if keys == nil && !addr.Addr().IsLoopback() && !c.Insecure {
+		return errors.Join(fmt.Errorf("listen on %s: %w: without --secret-file only 127.0.0.0/8 and ::1 are served, unless --insecure is said", listen, ErrNotLoopback), n.Close())
 	}
 	socket, err := udp.Listen(addr, udp.Options{})
 	if err != nil {
@@ -180,6 +196,49 @@ func (s *shell) collect(now int64) {
 			s.config.Logger.Warn("the next log segment cannot be prepared", "err", err)
 		}
 	default:
+	}
+	select {
+	case k := <-s.keys:
+		s.node.Rekey(k)
+	default:
+	}
+}
+
+// ErrClientSecret refuses to serve with what clients have.
+var ErrClientSecret = errors.New("a client's secret")
+
+// keys reads the servers' secret; nil without one.
+func (c *Config) keys() (*wire.Keys, error) {
+	if c.SecretFile == "" {
+		return nil, nil
+	}
+	k, err := secret.Load(c.SecretFile)
+	if err == nil && !k.Servers() {
+		return nil, fmt.Errorf("secret file %s: %w: servers need server.secret", c.SecretFile, ErrClientSecret)
+	}
+	return k, err
+}
+
+// reload reads the secret file again when it is told to. A file that can't be used
+// changes nothing.
+func (s *shell) reload(ctx context.Context) {
+	for {
+		select {
+		case <-s.config.Reload:
+		case <-ctx.Done():
+			return
+		}
+		k, err := s.config.keys()
+		if err != nil {
+			s.config.Logger.Error("the secret file was not taken; what was read before stays", "err", err)
+			continue
+		}
+		select {
+		case s.keys <- k:
+			s.socket.Wake()
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

@@ -72,7 +72,7 @@ func hello(t *testing.T, pool []wire.Server) wire.HelloReply {
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
 		for _, s := range pool {
 			p.Reset()
-			h := wire.Hello{Nonce: 1}
+			h := wire.Hello{Nonce: 1, Pad: 400}
 			h.Encode(p.Frame(wire.KindHello, h.Size()))
 			if err := socket.Send(p.Flush(netip.MustParseAddrPort(s.Addr), nil)); err != nil {
 				t.Fatal(err)

@@ -13,6 +13,9 @@ func (n *Node) Turn(now int64, drained bool) {
 	n.Counters.Turns++
 	n.endCut(now)
 	n.turnAt = now
+	if n.admission.opener != nil {
+		n.admission.opener.Turn()
+	}
 	if n.core == nil {
 		n.foundingTurn(now)
 		n.flushReplies(now)

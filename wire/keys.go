@@ -125,6 +125,9 @@ func (k *Keys) Epochs() []uint8 {
 // Newest is the number of the newest epoch.
 func (k *Keys) Newest() uint8 { return k.epochs[len(k.epochs)-1].number }
 
+// Has tells whether they have this epoch.
+func (k *Keys) Has(epoch uint8) bool { return k.find(epoch) != nil }
+
 // Choose is the epoch to seal with for a destination that said its newest is told (0:
 // nothing is known of it). What it holds at best is used if we have it, else our best.
 // To a stranger they are used in turn, try by try, so that one of them gets through.

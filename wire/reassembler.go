@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"net/netip"
 )
 
 // What a Reassembler refuses. Both are counted and dropped; ErrRoom heals by itself,
@@ -58,6 +59,7 @@ type key struct {
 
 type slot struct {
 	key
+	addr          netip.Addr // not valid: no limit by address
 	kind          Kind
 	total, stride uint32
 	buf           []byte
@@ -90,6 +92,12 @@ func NewReassembler(maxBytes, maxSlots int) *Reassembler {
 // Add takes a decoded fragment that came at now under header h. It gives the message,
 // once, when it is whole.
 func (r *Reassembler) Add(now int64, h *Header, f *Fragment) (w Whole, whole bool, err error) {
+	return r.AddFrom(now, h, f, netip.Addr{})
+}
+
+// AddFrom is Add, for senders that may call themselves anything: those of one address
+// together get no more than three quarters of the room.
+func (r *Reassembler) AddFrom(now int64, h *Header, f *Fragment, from netip.Addr) (w Whole, whole bool, err error) {
 	k := key{Sender{h.Src, h.Incarnation, h.Boot}, f.Message}
 	if at, ok := r.done[k]; ok {
 		if now-at < doneExpiry {
@@ -100,7 +108,7 @@ func (r *Reassembler) Add(now int64, h *Header, f *Fragment) (w Whole, whole boo
 	}
 	i, ok := r.index[k]
 	if !ok {
-		if i, err = r.open(now, k, f); err != nil {
+		if i, err = r.open(now, k, f, from); err != nil {
 			return Whole{}, false, err
 		}
 	}
@@ -194,17 +202,17 @@ func (s *slot) status() FragmentStatus {
 
 // open finds a slot for a new message. A sender that has one already may not take more
 // than half of the slots, or of the bytes, so that one can't keep all others out.
-func (r *Reassembler) open(now int64, k key, f *Fragment) (int, error) {
-	i, err := r.vacancy(k.from, int(f.Total))
+func (r *Reassembler) open(now int64, k key, f *Fragment, from netip.Addr) (int, error) {
+	i, err := r.vacancy(k.from, from, int(f.Total))
 	if err != nil {
 		r.Expire(now)
-		if i, err = r.vacancy(k.from, int(f.Total)); err != nil {
+		if i, err = r.vacancy(k.from, from, int(f.Total)); err != nil {
 			return 0, err
 		}
 	}
 	s := &r.slots[i]
 	have := s.have[:0]
-	*s = slot{key: k, kind: f.Kind, total: f.Total, stride: f.Stride, last: now, used: true}
+	*s = slot{key: k, addr: from, kind: f.Kind, total: f.Total, stride: f.Stride, last: now, used: true}
 	s.missing = s.pieces()
 	for range (s.missing + 63) / 64 {
 		have = append(have, 0)
@@ -221,19 +229,27 @@ func (r *Reassembler) open(now int64, k key, f *Fragment) (int, error) {
 	return i, nil
 }
 
-func (r *Reassembler) vacancy(from Sender, total int) (int, error) {
-	free, slots, held := -1, 0, 0
+func (r *Reassembler) vacancy(from Sender, addr netip.Addr, total int) (int, error) {
+	free, slots, held, near, nearHeld := -1, 0, 0, 0, 0
 	for i := range r.slots {
 		s := &r.slots[i]
-		switch {
-		case !s.used && free < 0:
-			free = i
-		case s.used && s.from == from:
+		if !s.used {
+			if free < 0 {
+				free = i
+			}
+			continue
+		}
+		if s.from == from {
 			slots++
 			held += int(s.total)
 		}
+		if s.addr == addr && addr.IsValid() {
+			near++
+			nearHeld += int(s.total)
+		}
 	}
-	crowds := slots > 0 && (slots+1 > (r.maxSlots+1)/2 || held+total > r.maxBytes/2)
+	crowds := slots > 0 && (slots+1 > (r.maxSlots+1)/2 || held+total > r.maxBytes/2) ||
+		near > 0 && (near+1 > (3*r.maxSlots+3)/4 || nearHeld+total > 3*(r.maxBytes/4))
 	if free < 0 || crowds || r.bytes+total > r.maxBytes {
 		return 0, ErrRoom
 	}

@@ -56,6 +56,7 @@ func benchSuiteCommand(s *streams, suite, about string) *cobra.Command {
 			c.Helper = func(args ...string) *exec.Cmd {
 				return exec.Command(binary, append([]string{"bench", "helper"}, args...)...)
 			}
+			c.SecretFile = flags.secret()
 			if !cmd.Flags().Changed("local") {
 				if c.Cluster, err = flags.addrs(); err != nil {
 					return usagef("bench %s needs --local N, or --cluster HOST:PORT,...", suite)
@@ -66,7 +67,11 @@ func benchSuiteCommand(s *streams, suite, about string) *cobra.Command {
 				return usagef("--local is %d, want 1 to 99 servers", nodes)
 			}
 			c.Start = func(ctx context.Context) (bench.Servers, error) {
-				return local.Run(ctx, local.Options{Binary: binary, Dir: dir, Nodes: nodes})
+				o := local.Options{Binary: binary, Dir: dir, Nodes: nodes}
+				if c.SecretFile != "" {
+					o.Serve = []string{"--secret-file", c.SecretFile}
+				}
+				return local.Run(ctx, o)
 			}
 			return runBench(cmd.Context(), s, c, flags.json())
 		},

@@ -119,9 +119,9 @@ func (v victims) Restart(ctx context.Context, id uint16) error {
 const longestCut = 10 * time.Minute
 
 func (v victims) Cut(ctx context.Context, id uint16) error {
-	return client.Chaos(ctx, v.server(id).Addr, wire.ChaosCut, longestCut)
+	return client.Chaos(ctx, v.server(id).Addr, "", wire.ChaosCut, longestCut)
 }
 
 func (v victims) Mend(ctx context.Context, id uint16) error {
-	return client.Chaos(ctx, v.server(id).Addr, wire.ChaosCut, 0)
+	return client.Chaos(ctx, v.server(id).Addr, "", wire.ChaosCut, 0)
 }

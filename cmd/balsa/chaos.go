@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,7 +13,7 @@ import (
 
 // chaosCommand asks one server, which was started with --chaos, to do itself harm. Hidden: it is for drills.
 func chaosCommand(s *streams) *cobra.Command {
-	var at string
+	var at, secretFile string
 	var long time.Duration
 	verb := func(name string, number uint8, timed bool, about string) *cobra.Command {
 		return &cobra.Command{
@@ -30,7 +31,7 @@ func chaosCommand(s *streams) *cobra.Command {
 					}
 					return usagef("chaos %s needs --for with how long, above 0", name)
 				}
-				if err := client.Chaos(cmd.Context(), at, number, long); err != nil {
+				if err := client.Chaos(cmd.Context(), at, secretFile, number, long); err != nil {
 					return err
 				}
 				_, err := fmt.Fprintln(s.out, "OK")
@@ -45,6 +46,7 @@ func chaosCommand(s *streams) *cobra.Command {
 		verb("mend", wire.ChaosCut, false, "end a cut"))
 	cmd.Hidden = true
 	cmd.PersistentFlags().StringVar(&at, "at", "", "HOST:PORT of the server")
+	cmd.PersistentFlags().StringVar(&secretFile, "secret-file", os.Getenv("BALSA_SECRET_FILE"), "server.secret of a sealed cluster")
 	cmd.PersistentFlags().DurationVar(&long, "for", 0, "how long")
 	return cmd
 }

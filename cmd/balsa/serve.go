@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"os/signal"
 	"syscall"
 	"time"
@@ -21,6 +23,7 @@ import (
 // serveFlags are the settings of one server; each is a flag, a variable and a line of the file.
 type serveFlags struct {
 	data, listen, config string
+	secretFile           string
 	insecure, chaos      bool
 	timeout, heartbeat   time.Duration
 	segment              byteSize
@@ -30,7 +33,7 @@ type serveFlags struct {
 }
 
 // laterServeFlags are those that the interface promises and this version does not have.
-var laterServeFlags = []string{"http", "redis", "secret-file"}
+var laterServeFlags = []string{"http", "redis"}
 
 func serveCommand(s *streams) *cobra.Command {
 	o := &serveFlags{profile: newChoice("shared", "dedicated"), format: newChoice("text", "json")}
@@ -57,6 +60,9 @@ Every flag is also an environment variable (BALSA_SEGMENT_SIZE for --segment-siz
 			if o.profile.value != "shared" {
 				return notYet("serve --profile " + o.profile.value)
 			}
+			if o.secretFile != "" && o.insecure {
+				return usagef("serve takes either --secret-file or --insecure: a sealed server may be reached from anywhere")
+			}
 			if o.data == "" {
 				return usagef("serve needs --data DIR, a directory that init made")
 			}
@@ -73,8 +79,9 @@ Every flag is also an environment variable (BALSA_SEGMENT_SIZE for --segment-siz
 	f.StringVar(&o.data, "data", "", "the data directory that init made")
 	f.StringVar(&o.listen, "listen", "", "HOST:PORT to listen on (default: its own address of the pool)")
 	f.StringVar(&o.config, "config", "", "a TOML file with these flags as keys")
+	f.StringVar(&o.secretFile, "secret-file", "", "server.secret: every datagram is sealed; read again on SIGHUP")
 	f.BoolVar(&o.insecure, "insecure", false, "serve other machines than this one without a secret")
-	f.BoolVar(&o.chaos, "chaos", false, "crash, stand still, be cut off, or hold a membership change in a phase, when a client on loopback asks for it: for drills")
+	f.BoolVar(&o.chaos, "chaos", false, "crash, stand still, be cut off, or hold a membership change in a phase, when a holder of server.secret (not sealed: a client on loopback) asks for it: for drills")
 	f.DurationVar(&o.timeout, "election-timeout", 0, "silence after which a follower stands for leader, 10ms to 10s (default: the server's own choice)")
 	f.DurationVar(&o.heartbeat, "heartbeat", 0, "what a leader is never silent for longer than (default: the server's own choice)")
 	f.Var(&o.segment, "segment-size", "size of a log segment (default 64MiB)")
@@ -125,11 +132,34 @@ func serve(cmd *cobra.Command, s *streams, o *serveFlags) error {
 	defer stop()
 	logger := slog.New(o.handler(s.err))
 	err := node.Serve(ctx, node.Config{
-		Data: o.data, Listen: o.listen, Insecure: o.insecure, SegmentBytes: int64(o.segment), Logger: logger, Chaos: o.chaos, Break: o.breakRule,
+		Data: o.data, Listen: o.listen, Insecure: o.insecure, SecretFile: o.secretFile, Reload: reloads(ctx), SegmentBytes: int64(o.segment), Logger: logger, Chaos: o.chaos, Break: o.breakRule,
 		Timeout: o.timeout, Heartbeat: o.heartbeat,
 		Ready: func(_ *node.Node, listen netip.AddrPort) { logger.Info("ready", "listen", listen, "data", o.data) },
 	})
 	return explainServe(o, err)
+}
+
+// reloads tells of every SIGHUP until ctx ends. Without a secret file there is nothing to read again, and the signal ends
+// nothing either.
+func reloads(ctx context.Context) <-chan struct{} {
+	signals, told := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(signals, syscall.SIGHUP)
+	go func() {
+		defer signal.Stop(signals)
+		for {
+			select {
+			case <-signals:
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case told <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return told
 }
 
 func (o *serveFlags) handler(w io.Writer) slog.Handler {

@@ -24,7 +24,7 @@ func (c *clientFlags) register(f *pflag.FlagSet) {
 	c.output = newChoice("text", "json")
 	f.StringVar(&c.cluster, "cluster", "", "servers, any of them is enough: HOST:PORT,HOST:PORT,... (or BALSA_CLUSTER)")
 	f.DurationVar(&c.timeout, "timeout", 5*time.Second, "for the whole of one command")
-	f.StringVar(&c.secretFile, "secret-file", "", "client.secret of a sealed cluster")
+	f.StringVar(&c.secretFile, "secret-file", "", "client.secret of a sealed cluster (or BALSA_SECRET_FILE)")
 	f.VarP(c.output, "output", "o", "form of the answers")
 }
 
@@ -58,9 +58,6 @@ func (c *clientFlags) addrs() ([]string, error) {
 
 // dial makes a client of the named servers; oneShot is for a process that runs a single command.
 func (c *clientFlags) dial(oneShot bool) (*client.Client, error) {
-	if c.secretFile != "" {
-		return nil, notYet("--secret-file")
-	}
 	if c.timeout <= 0 {
 		return nil, usagef("--timeout is %v, want more than 0", c.timeout)
 	}
@@ -68,7 +65,15 @@ func (c *clientFlags) dial(oneShot bool) (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return client.Open(client.Config{Addrs: addrs, Timeout: c.timeout, OneShot: oneShot})
+	return client.Open(client.Config{Addrs: addrs, Timeout: c.timeout, OneShot: oneShot, SecretFile: c.secret()})
+}
+
+// secret is the file that was named, by the flag or by the environment; empty: the cluster is not sealed.
+func (c *clientFlags) secret() string {
+	if c.secretFile != "" {
+		return c.secretFile
+	}
+	return os.Getenv("BALSA_SECRET_FILE")
 }
 
 // timeoutGrace lets an operation end by its own timeout, which says what was tried, before the context does, which does

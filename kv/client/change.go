@@ -109,7 +109,7 @@ func (c *Core) sendChanges() {
 		return
 	}
 	for _, g := range c.changes {
-		if c.now < g.resend {
+		if c.now < g.resend || !c.proven(c.leader) {
 			continue
 		}
 		q := wire.MemberChange{Nonce: g.nonce, Operation: g.answer.Operation, Hold: int64(g.Hold), Verb: g.Verb,
@@ -216,6 +216,9 @@ func (c *Core) stopAsking(g *change, cause error) {
 	switch {
 	case g.sends == 0 || g.DryRun:
 		why := "no leader among " + c.census(g.submitted)
+		if told := c.complaint(g.submitted); told != "" {
+			why += ": " + told
+		}
 		if g.sends > 0 && c.leader != nil {
 			why = fmt.Sprintf("leader %s did not answer", c.leader.addr)
 		}

@@ -31,7 +31,7 @@ import (
 // Config says where the cluster is.
 type Config struct {
 	Addrs      []string      // HOST:PORT of servers, any of them is enough; the others are learnt
-	SecretFile string        // for sealed clusters
+	SecretFile string        // of a sealed cluster: client.secret or, for drills too, server.secret. Read again when servers have a newer secret
 	Timeout    time.Duration // of an operation whose context has no earlier deadline; 0 = 5 s
 	OneShot    bool          // for a process that writes once: its session is kept for a minute only
 }
@@ -43,6 +43,7 @@ type Config struct {
 // sends for itself, and for whoever came meanwhile.
 type Client struct {
 	timeout time.Duration
+	secret  string // file
 	start   time.Time
 	socket  *udp.Socket
 	over    chan struct{} // closed when the receiver has ended
@@ -63,6 +64,8 @@ type Client struct {
 	probes   uint64
 	changing map[uint64]chan ChangeTold
 	changes  uint64
+	reading  bool  // the secret file
+	readAt   int64 // when it was last begun to be read again
 	failure  error // why nothing works any more; ErrClosed after Close
 }
 
@@ -75,8 +78,9 @@ type waiter struct {
 
 // Open resolves the addresses and opens a socket. It does not wait for a server to answer.
 func Open(cfg Config) (*Client, error) {
-	if cfg.SecretFile != "" {
-		return nil, fmt.Errorf("client: secret file %s: sealed datagrams are not supported by this version", cfg.SecretFile)
+	keys, err := cfg.keys()
+	if err != nil {
+		return nil, err
 	}
 	if len(cfg.Addrs) == 0 {
 		return nil, errors.New("client: no server addresses given, want HOST:PORT of at least one")
@@ -103,13 +107,13 @@ func Open(cfg Config) (*Client, error) {
 		return nil, errors.Join(fmt.Errorf("client: random bytes: %w", err), socket.Close())
 	}
 	c := &Client{
-		timeout: cfg.Timeout, start: time.Now(), socket: socket, over: make(chan struct{}),
+		timeout: cfg.Timeout, secret: cfg.SecretFile, start: time.Now(), socket: socket, over: make(chan struct{}),
 		probing: make(map[uint64]chan ProbeDone), changing: make(map[uint64]chan ChangeTold),
 	}
 	c.core = NewCore(CoreConfig{
 		ID:   binary.LittleEndian.Uint64(random[0:]) | 1,
 		Boot: binary.LittleEndian.Uint64(random[8:]), Seed: binary.LittleEndian.Uint64(random[16:]),
-		Servers: addrs, Timeout: int64(cfg.Timeout), OneShot: cfg.OneShot,
+		Servers: addrs, Timeout: int64(cfg.Timeout), OneShot: cfg.OneShot, Keys: keys,
 	}, c.now())
 	helpers, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
@@ -287,6 +291,10 @@ func (c *Client) receive(helpers context.Context) {
 		}
 		wake = c.collect(wake)
 		names := c.core.Names()
+		if c.core.WantsKeys() && !c.reading && now-c.readAt > rereadPause {
+			c.reading, c.readAt = true, now
+			c.helpers.Go(c.reread)
+		}
 		c.mu.Unlock()
 		for i, w := range wake {
 			w.wake.Done()

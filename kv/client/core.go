@@ -34,9 +34,10 @@ type CoreConfig struct {
 	Boot    uint64 // random, of this process
 	Seed    uint64 // of all later randomness
 	Servers []netip.AddrPort
-	Timeout int64 // for operations submitted with deadline 0, nanoseconds; 0 = 5 s
-	OneShot bool  // sessions for a single command: kept for the horizon only
-	Limit   int   // largest datagram; 0 = wire.MaxDatagram to loopback addresses, wire.SafeDatagram to others
+	Timeout int64      // for operations submitted with deadline 0, nanoseconds; 0 = 5 s
+	OneShot bool       // sessions for a single command: kept for the horizon only
+	Keys    *wire.Keys // of a sealed cluster; nil: an open one
+	Limit   int        // largest datagram; 0 = wire.MaxDatagram to loopback addresses, wire.SafeDatagram to others
 }
 
 // Core is the client as a step machine: datagrams, time and operations go in; datagrams, outcomes and the next
@@ -77,6 +78,11 @@ type Core struct {
 	session   *session
 	firstID   uint64
 	lastWrite int64 // when a write last ended
+
+	packet    uint64 // number of the last datagram, to whatever server
+	sealer    *wire.Sealer
+	opener    *wire.Opener // nil without keys
+	wantsKeys bool
 
 	srtt, rttvar int64
 	transfers    []*transfer
@@ -144,6 +150,9 @@ func NewCore(cfg CoreConfig, now int64) *Core {
 	c.lastWrite = now
 	c.assembly = wire.NewReassembler(assemblyBytes, assemblySlots)
 	c.messages = c.rng.Uint64()
+	if cfg.Keys != nil {
+		c.sealer, c.opener = wire.NewSealer(cfg.Keys), wire.NewOpener(cfg.Keys)
+	}
 	for _, a := range cfg.Servers {
 		c.Learn(a)
 	}

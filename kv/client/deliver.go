@@ -10,14 +10,17 @@ import (
 // Deliver takes one datagram. Wrong bytes are counted and dropped.
 func (c *Core) Deliver(now int64, from netip.AddrPort, datagram []byte) {
 	c.now = max(c.now, now)
-	h, frames, err := wire.Open(datagram)
-	if err != nil || h.Dst != wire.ClientNode || h.Src == wire.ClientNode {
+	h, frames, ok := c.unwrap(from, datagram)
+	if !ok {
 		c.Counters.Dropped++
 		return
 	}
 	s := c.sender(from, h.Src)
-	if s != nil && !c.accept(s, &h) {
-		return
+	if s != nil {
+		if !c.accept(s, &h) {
+			return
+		}
+		c.noteNewest(s, &h)
 	}
 	for {
 		k, p, ok := frames.Next()
@@ -55,13 +58,13 @@ func (c *Core) sender(from netip.AddrPort, id uint16) *server {
 // accept notes the server's boot and the datagram's number. A duplicate is dropped whole: a refusal counts once.
 func (c *Core) accept(s *server, h *wire.Header) bool {
 	if s.boot != h.Boot {
-		s.boot, s.seen = h.Boot, replay{}
+		s.boot, s.seen = h.Boot, wire.Window{}
 		s.greeted = false
 		if s.claim != 0 {
 			c.revoke(s)
 		}
 	}
-	if !s.seen.fresh(h.Packet) {
+	if !s.seen.Take(h.Packet) {
 		c.Counters.Duplicates++
 		return false
 	}
@@ -115,6 +118,8 @@ func (c *Core) dispatch(s *server, h *wire.Header, k wire.Kind, p []byte) {
 		ok = c.onStatusReply(s, p)
 	case wire.KindMemberReply:
 		ok = c.onMemberReply(s, p)
+	case wire.KindToken:
+		ok = c.onToken(s, p)
 	case wire.KindFragment:
 		ok = c.onFragment(s, h, p)
 	case wire.KindFragmentStatus:

@@ -26,31 +26,14 @@ type server struct {
 	refusedAt int64  // last ICMP port unreachable
 	askedAt   int64  // last Hello
 	hint      uint16 // the leader it named last
-	seen      replay
-}
+	seen      wire.Window
 
-// replay tells a datagram that was seen before from a new one, for the last replayWindow numbers of one boot. What
-// is older counts as seen.
-type replay struct {
-	top  uint64
-	bits [replayWindow / 64]uint64 // by number modulo replayWindow
-}
-
-const replayWindow = 4096 // above what a large answer has on its way at once
-
-func (r *replay) fresh(n uint64) bool {
-	if n > r.top {
-		for i := max(r.top+1, n-min(n, replayWindow-1)); i <= n; i++ {
-			r.bits[i/64%(replayWindow/64)] &^= 1 << (i % 64)
-		}
-		r.top = n
-	} else if r.top-n >= replayWindow {
-		return false
-	}
-	word, bit := &r.bits[n/64%(replayWindow/64)], uint64(1)<<(n%64)
-	old := *word&bit != 0
-	*word |= bit
-	return !old
+	toldAt   int64  // when it last told a token; -1: never
+	newest   uint8  // key that it holds, as it says; 0: it has not spoken yet
+	tries    uint64 // datagrams sealed for it
+	cannot   uint8  // why it can't read us, as anybody may say, plus 1; 0: nothing was said
+	cannotAt int64
+	speaks   uint8 // version of the protocol, told with that
 }
 
 // Learn adds a server's address, once.
@@ -77,7 +60,7 @@ func (c *Core) learn(addr netip.AddrPort) *server {
 			s.packer.Limit = wire.MaxDatagram
 		}
 	}
-	s.saidAt, s.refusedAt, s.askedAt = -1, -1, -1
+	s.saidAt, s.refusedAt, s.askedAt, s.toldAt = -1, -1, -1, -1
 	c.servers = append(c.servers, s)
 	return s
 }
@@ -127,13 +110,10 @@ func (c *Core) hellos() {
 	c.hello.pause = min(c.hello.pause*2, helloMax)
 }
 
-// greet writes one question. It is padded, because a server does not answer more bytes than it was asked with until
-// we hold its token.
+// greet writes one question. It is padded, because a server does not answer more bytes than it was asked with unless we
+// hold its token, and the one we have may be too old.
 func (c *Core) greet(s *server) {
-	h := wire.Hello{Nonce: s.nonce}
-	if s.token == 0 {
-		h.Pad = helloPad
-	}
+	h := wire.Hello{Nonce: s.nonce, Pad: helloPad}
 	if p := c.frame(s, wire.KindHello, h.Size()); p != nil {
 		h.Encode(p)
 		s.askedAt = c.now
@@ -146,7 +126,12 @@ const helloPad = 472
 
 // onHelloReply learns who the server is, who leads, and which servers there are.
 func (c *Core) onHelloReply(s *server, h *wire.Header, r *wire.HelloReply) {
-	s.id, s.token, s.greeted, s.blank = h.Src, r.Token, true, r.Blank
+	c.noteNewest(s, h)
+	if s.token != r.Token {
+		c.askAgain()
+	}
+	c.takeToken(s, r.Token)
+	s.id, s.greeted, s.blank = h.Src, true, r.Blank
 	c.learnServers(r.Servers)
 	if r.Blank {
 		s.claim = 0

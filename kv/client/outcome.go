@@ -142,6 +142,9 @@ func (c *Core) notApplied(o *op, cause error) error {
 		why = fmt.Sprintf("leader %s took nothing more", c.leader.addr)
 	default:
 		why = "no leader among " + c.census(o.submitted)
+		if told := c.complaint(o.submitted); told != "" {
+			why += ": " + told
+		}
 	}
 	return &outcomeError{fmt.Sprintf("%s: not applied: %s in %s; see balsa status", o.cmd.Op, why, in), ErrNotApplied, cause}
 }

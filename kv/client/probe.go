@@ -36,6 +36,7 @@ type probe struct {
 type ProbeDone struct {
 	Token uint64
 	Rows  []Row
+	Why   string // what servers said that can't read us, in words; "" if none did
 }
 
 // Probe asks all servers how they are. The answer comes by Probed at the deadline, or when all have said something.
@@ -92,7 +93,7 @@ func (c *Core) sendProbes() {
 			if p.rows[i].Alive {
 				continue
 			}
-			if s.token == 0 {
+			if s.toldAt < 0 || c.now-s.toldAt > tokenUse {
 				c.greet(s)
 			}
 			q := wire.Status{Nonce: p.nonce}
@@ -127,7 +128,7 @@ func (c *Core) onStatusReply(s *server, b []byte) bool {
 
 // endProbe makes the rows: one a server, though it may be known by several addresses.
 func (c *Core) endProbe(p *probe) {
-	d := ProbeDone{Token: p.token}
+	d := ProbeDone{Token: p.token, Why: c.complaint(0)}
 	for i, s := range c.servers {
 		row := Row{}
 		if i < len(p.rows) {

@@ -7,6 +7,9 @@ import (
 	"net/netip"
 	"strconv"
 	"time"
+
+	"balsa/wire"
+	"balsa/wire/secret"
 )
 
 // resolveAll turns HOST:PORT into addresses. It fails if one is malformed, or if none can be found.
@@ -83,5 +86,32 @@ func (c *Client) resolve(ctx context.Context, names []string) {
 		c.mu.Lock()
 		c.core.Learn(a)
 		c.mu.Unlock()
+	}
+}
+
+// keys reads the secret file; nil without one.
+func (cfg *Config) keys() (*wire.Keys, error) {
+	if cfg.SecretFile == "" {
+		return nil, nil
+	}
+	k, err := secret.Load(cfg.SecretFile)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	return k, nil
+}
+
+// rereadPause is the least time between two readings of the secret file, ns.
+const rereadPause = int64(500 * time.Millisecond)
+
+// reread reads the secret file again, beside the receiver, because the servers hold a newer secret. While it has none
+// of theirs the old ones stay in use.
+func (c *Client) reread() {
+	k, err := secret.Load(c.secret)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reading = false
+	if err == nil {
+		c.core.Rekey(k)
 	}
 }

@@ -14,7 +14,10 @@ func (c *Core) Out(out []wire.Packet) []wire.Packet {
 			s.busy = false
 		}
 	}
-	if l := c.leader; l != nil {
+	if c.opener != nil {
+		c.opener.Turn()
+	}
+	if l := c.leader; l != nil && c.waiting() && c.proven(l) {
 		c.sendQueue(l, &c.reads)
 		c.sendQueue(l, &c.writes)
 		c.sendLarge(l)
@@ -45,7 +48,15 @@ func (c *Core) flush(s *server, out []wire.Packet) []wire.Packet {
 	h.Cluster = wire.ClusterTag(c.cluster)
 	h.Src, h.Dst = wire.ClientNode, s.id
 	h.Incarnation, h.Boot, h.Token = c.clientID(), c.cfg.Boot, s.token
-	return s.packer.Flush(s.addr, out)
+	h.Packet, h.KeyEpoch, s.packer.Sealer = c.packet, c.epoch(s), c.sealer
+	out = s.packer.Flush(s.addr, out)
+	c.packet = h.Packet
+	return out
+}
+
+// waiting says that an operation waits to be sent.
+func (c *Core) waiting() bool {
+	return c.reads.front != none || c.writes.front != none || c.large.front != none
 }
 
 // clientID is what headers name us by: the session that new commands belong to.

@@ -24,7 +24,7 @@ func (c *Client) Status(ctx context.Context) (ClusterStatus, error) {
 		end = d
 	}
 	for {
-		status, err := c.ask(ctx, min(time.Until(end), statusWait))
+		status, why, err := c.ask(ctx, min(time.Until(end), statusWait))
 		if err != nil {
 			return status, err
 		}
@@ -40,17 +40,18 @@ func (c *Client) Status(ctx context.Context) (ClusterStatus, error) {
 			return status, nil
 		}
 		if refused == len(status.Rows) || time.Until(end) <= 0 || ctx.Err() != nil {
-			return status, fmt.Errorf("status: no server answers: %d refused, %d silent of %d", refused, len(status.Rows)-refused, len(status.Rows))
+			return status, fmt.Errorf("status: no server answers: %d refused, %d silent of %d%s", refused, len(status.Rows)-refused, len(status.Rows), why)
 		}
 	}
 }
 
-func (c *Client) ask(ctx context.Context, wait time.Duration) (ClusterStatus, error) {
+// ask gives what the servers answered, and a clause on those that could not.
+func (c *Client) ask(ctx context.Context, wait time.Duration) (ClusterStatus, string, error) {
 	answer := make(chan ProbeDone, 1)
 	c.mu.Lock()
 	if err := c.failure; err != nil {
 		c.mu.Unlock()
-		return ClusterStatus{Leader: -1}, fmt.Errorf("status: %w", err)
+		return ClusterStatus{Leader: -1}, "", fmt.Errorf("status: %w", err)
 	}
 	c.probes++
 	token := c.probes
@@ -63,14 +64,17 @@ func (c *Client) ask(ctx context.Context, wait time.Duration) (ClusterStatus, er
 	select {
 	case d, ok := <-answer:
 		if !ok {
-			return ClusterStatus{Leader: -1}, fmt.Errorf("status: %w", ErrClosed)
+			return ClusterStatus{Leader: -1}, "", fmt.Errorf("status: %w", ErrClosed)
 		}
-		return summarize(d.Rows), nil
+		if d.Why != "" {
+			d.Why = "; " + d.Why
+		}
+		return summarize(d.Rows), d.Why, nil
 	case <-ctx.Done():
 		c.mu.Lock()
 		delete(c.probing, token)
 		c.mu.Unlock()
-		return ClusterStatus{Leader: -1}, fmt.Errorf("status: %w", ctx.Err())
+		return ClusterStatus{Leader: -1}, "", fmt.Errorf("status: %w", ctx.Err())
 	}
 }
 
