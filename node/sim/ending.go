@@ -130,7 +130,7 @@ func (e *ending) retire(s *server, how int) {
 func (e *ending) serve(a *actor) {
 	began := e.now
 	must := func(o *operation) {
-		if o.Outcome != applied {
+		if o.Outcome != applied && !e.blockedRightly() {
 			e.violate("E3", "%d ms after a quorum was healed: %v", (e.now-began)/millisecond, o)
 		}
 	}
@@ -161,8 +161,12 @@ func (e *ending) settle() {
 			quiet = quiet && index == e.checker.head() && s.node.Core() != nil && s.node.Core().Last() == index
 		}
 	}
+	still := true
+	for _, a := range e.actors {
+		still = still && len(a.flying) == 0
+	}
 	switch {
-	case quiet:
+	case quiet, still && e.blockedRightly():
 		e.judge()
 		e.ended = true
 	case e.now > e.settleBy:
@@ -172,6 +176,19 @@ func (e *ending) settle() {
 		e.cancelHopeless(last)
 		e.after(20*millisecond, e.settle)
 	}
+}
+
+// blockedRightly says that a set of voters which must decide has no majority
+// left: a joint configuration in the logs of servers that live on, one of its
+// majorities wiped. Nothing may be decided then, and safety is all that is owed.
+func (e *ending) blockedRightly() bool {
+	k, _ := e.newest()
+	for _, set := range k.sets {
+		if !majority(set, e.faults.whole) {
+			return true
+		}
+	}
+	return false
 }
 
 // newest is the configuration of those that decide, and whether it is in the
