@@ -86,6 +86,7 @@ type Node struct {
 	pack    pack
 	reads   reads
 	members members
+	twins   []twin
 	votes   votes
 	pace    pace
 	persist persist

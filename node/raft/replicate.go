@@ -141,6 +141,16 @@ func (c *Core) stepAck(m *Message) {
 		return
 	}
 	p := c.otherByID(m.From)
+	if p.forgot {
+		c.dropped++
+		return
+	}
+	if p.contradicts(m) {
+		p.forgot = true
+		p.match, p.held, p.round, p.contact, p.catch.done = 0, 0, 0, 0, false
+		p.reprobe(c.seq + 1)
+		return
+	}
 	if p.boot != m.FromBoot {
 		// It restarted: what it held and had not synced is gone, and what it had synced may have come back damaged.
 		if p.boot != 0 {
@@ -151,6 +161,7 @@ func (c *Core) stepAck(m *Message) {
 		p.boot = m.FromBoot
 	}
 	p.contact = c.now
+	p.acknowledged(m.Match, c.seq)
 	p.promised = m.EchoTimeout
 	p.lease.promised(m.EchoSeq, m.EchoTimeout)
 	p.round = max(p.round, m.EchoRound)

@@ -191,7 +191,7 @@ func (s *server) stop() {
 		return
 	}
 	s.tell("server %d stops", s.id)
-	s.met.process(s.node)
+	s.checkCounters()
 	s.trace.add(3, uint64(s.now), uint64(s.id))
 	s.node = nil
 	s.process++
@@ -199,6 +199,15 @@ func (s *server) stop() {
 	s.inbox, s.inboxSize, s.finished = nil, 0, nil
 	s.disk.Fail(nil)
 	s.disk.ReleaseLocks()
+}
+
+// checkCounters takes what the process has counted. Directories are wiped here,
+// and rot, but none is cloned or restored: to say so would refuse a good server.
+func (s *server) checkCounters() {
+	s.met.process(s.node)
+	if c := &s.node.Counters; c.Twins > 0 || c.Restored > 0 {
+		s.violate("R9", "%v saw %d twins and %d restored directories, there are none", s, c.Twins, c.Restored)
+	}
 }
 
 // cutPower ends process and page cache: each unsynced sector is lost or kept.
