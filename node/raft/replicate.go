@@ -148,6 +148,7 @@ func (c *Core) stepAck(m *Message) {
 	if p.contradicts(m) {
 		p.forgot = true
 		p.match, p.held, p.round, p.contact, p.catch.done = 0, 0, 0, 0, false
+		p.lease = lease{}
 		p.reprobe(c.seq + 1)
 		return
 	}
