@@ -92,7 +92,7 @@ func (s *server) moment(local int64) int64 {
 func (s *server) make() {
 	s.disk = vfs.NewMem()
 	err := node.Init(node.InitOptions{FS: s.disk, Dir: dataDir, ID: s.id, Pool: append([]wire.Server(nil), s.pool...), Voters: append([]uint16(nil), s.firstVoters...),
-		Name: "sim", SegmentBytes: s.knobs.SegmentBytes, Random: s.random.Uint64})
+		Name: "sim", SegmentBytes: s.knobs.SegmentBytes, Random: s.random.Uint64, Leases: s.knobs.Leases})
 	if err != nil {
 		s.violate("start", "server %d: init: %v", s.id, err)
 	}
@@ -487,6 +487,7 @@ func (w *witness) Leader(term uint64) {
 	w.trace.add(6, uint64(w.now), uint64(w.id), term)
 	w.leaders++
 	w.checker.leader(w.id, term)
+	w.leasesOver(w.id, term)
 }
 
 func (w *witness) Appended(index, term, sum uint64, kind uint8) {
