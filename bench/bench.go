@@ -39,6 +39,7 @@ type Config struct {
 	Seed      uint64
 	Out       string // directory of the report's files; empty: none
 	Version   string // of what is measured, for the report
+	Leases    bool   // Start gives servers whose leader serves reads by a lease, for the report
 
 	SecretFile string // of a sealed cluster; empty: an open one
 
