@@ -48,6 +48,7 @@ type Settings struct {
 	Version   string   `json:"version"`
 	Bound     string   `json:"bound"` // how bound_us is made
 	Cluster   []string `json:"cluster,omitempty"`
+	Sealed    bool     `json:"sealed,omitempty"` // with a secret file
 	Leases    bool     `json:"leases,omitempty"` // reads are served by the leader's lease
 }
 
@@ -99,7 +100,7 @@ func (c *Config) settings(servers int) Settings {
 		Suite: c.Suite, Loop: "closed: each client begins an operation when its last one has ended; not to be compared with an open loop",
 		Servers: servers, Local: c.Start != nil, Clients: c.Clients, Duration: c.Duration.Seconds(), WarmUp: c.WarmUp.Seconds(),
 		Keys: c.Keys, KeyBytes: len(keyBuffer{}), ValueSize: c.ValueSize, Seed: c.Seed, Processes: 1, MaxProcs: 1,
-		Started: time.Now().UTC().Format(time.RFC3339), Version: c.Version, Bound: commitBound, Cluster: c.Cluster,
+		Started: time.Now().UTC().Format(time.RFC3339), Version: c.Version, Bound: commitBound, Cluster: c.Cluster, Sealed: c.SecretFile != "",
 		Leases: c.Leases,
 	}
 	if c.Suite == "read" {

@@ -29,7 +29,8 @@ type pump struct {
 
 func newPump(l *lab) *pump {
 	p := &pump{l: l, value: make([]byte, 100)}
-	p.packer = wire.Packer{Header: wire.Header{Src: wire.ClientNode, Incarnation: 77, Cluster: l.leader().tag}, Limit: wire.MaxDatagram}
+	p.packer = wire.Packer{Header: wire.Header{Src: wire.ClientNode, Incarnation: 77, Cluster: l.leader().tag}, Limit: wire.MaxDatagram, Sealer: l.sealer}
+	p.packer.Header.Packet = l.packets
 	for i := range p.arena {
 		p.arena[i] = make([]byte, 0, 4<<20)
 		p.flights[i] = make([]flight, 0, 1024)
@@ -99,8 +100,22 @@ func (p *pump) turn() {
 	}
 }
 
+// frames opens an answer in place, as a client does.
+func (p *pump) frames(datagram []byte) wire.Frames {
+	if p.l.keys == nil {
+		_, frames, _ := wire.Open(datagram)
+		return frames
+	}
+	h, _ := wire.Peek(datagram)
+	frames, err := p.l.opener.Open(p.l.now, &h, datagram, true)
+	if err != nil {
+		p.l.t.Fatal(err)
+	}
+	return frames
+}
+
 func (p *pump) hear(datagram []byte) {
-	_, frames, _ := wire.Open(datagram)
+	frames := p.frames(datagram)
 	for {
 		kind, payload, ok := frames.Next()
 		if !ok {
@@ -128,9 +143,11 @@ func TestAPutAndAGetAllocateNothing(t *testing.T) {
 		op     kv.Op
 		count  int
 		leases bool
-	}{{kv.Put, 1, false}, {kv.Put, 64, false}, {kv.Get, 1, false}, {kv.Get, 64, false}, {kv.Get, 1, true}, {kv.Get, 64, true}} {
-		t.Run(fmt.Sprint(c.op, " ", c.count, " leases ", c.leases), func(t *testing.T) {
-			l := newDiskLab(t, noSync{vfs.OS}, c.leases)
+		sealed bool
+	}{{kv.Put, 1, false, false}, {kv.Put, 64, false, false}, {kv.Get, 1, false, false}, {kv.Get, 64, false, false}, {kv.Get, 1, true, false}, {kv.Get, 64, true, false},
+		{kv.Put, 1, false, true}, {kv.Put, 64, false, true}, {kv.Get, 64, false, true}} {
+		t.Run(fmt.Sprint(c.op, " ", c.count, " leases ", c.leases, " sealed ", c.sealed), func(t *testing.T) {
+			l := newDiskLab(t, noSync{vfs.OS}, c.leases, c.sealed)
 			l.elect()
 			p := newPump(l)
 			p.ask(kv.Put, 64)
@@ -166,8 +183,11 @@ func (noSyncFile) Sync() error { return nil }
 
 // newDiskLab is a lab on the real file system, whose files allocate nothing
 // that memory's would.
-func newDiskLab(t testing.TB, disk vfs.FS, leases bool) *lab {
+func newDiskLab(t testing.TB, disk vfs.FS, leases, sealed bool) *lab {
 	l := newLab(t, 0, 0)
+	if sealed {
+		l = newSealedLab(t, 0, 0)
+	}
 	for id := uint16(1); id <= 3; id++ {
 		l.pool = append(l.pool, wire.Server{ID: id, Addr: labAddr(id).String()})
 	}
@@ -179,7 +199,7 @@ func newDiskLab(t testing.TB, disk vfs.FS, leases bool) *lab {
 		if err := Init(InitOptions{FS: disk, Dir: dir, ID: id, Pool: append([]wire.Server(nil), l.pool...), Random: l.next, SegmentBytes: 64 << 20, Leases: leases}); err != nil {
 			t.Fatal(err)
 		}
-		n, err := Open(Options{FS: disk, Dir: dir, Resolve: netip.ParseAddrPort, Random: l.next, SegmentBytes: 64 << 20}, l.now)
+		n, err := Open(Options{FS: disk, Dir: dir, Resolve: netip.ParseAddrPort, Random: l.next, SegmentBytes: 64 << 20, Keys: l.keys}, l.now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -189,8 +209,8 @@ func newDiskLab(t testing.TB, disk vfs.FS, leases bool) *lab {
 	return l
 }
 
-func benchmarkPump(b *testing.B, op kv.Op, count int) {
-	l := newDiskLab(b, vfs.OS, false)
+func benchmarkPump(b *testing.B, op kv.Op, count int, sealed bool) {
+	l := newDiskLab(b, vfs.OS, false, sealed)
 	l.elect()
 	p := newPump(l)
 	p.ask(kv.Put, 64)
@@ -201,6 +221,9 @@ func benchmarkPump(b *testing.B, op kv.Op, count int) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*count), "ns/op1")
 }
 
-func BenchmarkHotPut1(b *testing.B)  { benchmarkPump(b, kv.Put, 1) }
-func BenchmarkHotPut64(b *testing.B) { benchmarkPump(b, kv.Put, 64) }
-func BenchmarkHotGet64(b *testing.B) { benchmarkPump(b, kv.Get, 64) }
+func BenchmarkHotPut1(b *testing.B)        { benchmarkPump(b, kv.Put, 1, false) }
+func BenchmarkHotPut64(b *testing.B)       { benchmarkPump(b, kv.Put, 64, false) }
+func BenchmarkHotGet64(b *testing.B)       { benchmarkPump(b, kv.Get, 64, false) }
+func BenchmarkHotSealedPut1(b *testing.B)  { benchmarkPump(b, kv.Put, 1, true) }
+func BenchmarkHotSealedPut64(b *testing.B) { benchmarkPump(b, kv.Put, 64, true) }
+func BenchmarkHotSealedGet64(b *testing.B) { benchmarkPump(b, kv.Get, 64, true) }

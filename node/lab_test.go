@@ -16,22 +16,25 @@ import (
 // network that delivers in order unless told to drop. It shows one behaviour at
 // a time; the simulator is where faults are mixed.
 type lab struct {
-	t        testing.TB
-	now      int64
-	pool     []wire.Server
-	nodes    map[uint16]*Node // nil: down
-	disks    map[uint16]*vfs.Mem
-	random   uint64
-	packets  uint64 // numbers the client's datagrams
-	queue    []flight
-	changes  []wire.MemberChangeReply
-	answers  []answer                                   // what the client got
-	drop     func(from, to uint16, kind wire.Kind) bool // of datagrams that hold such a frame
-	held     map[uint16]*wal.Batch                      // theirs
-	datagram int                                        // largest datagram of servers started from now on; 0: by the address
-	silent   bool                                       // dead servers send no ICMP
-	stuck    map[uint16]bool                            // servers whose syncs do not end
-	leases   bool                                       // servers made from now on found a cluster with leases
+	t                testing.TB
+	now              int64
+	pool             []wire.Server
+	nodes            map[uint16]*Node // nil: down
+	disks            map[uint16]*vfs.Mem
+	random           uint64
+	keys, clientKeys *wire.Keys   // nil: not sealed
+	sealer           *wire.Sealer // the client's
+	opener           *wire.Opener
+	packets          uint64 // numbers the client's datagrams
+	queue            []flight
+	changes          []wire.MemberChangeReply
+	answers          []answer                                   // what the client got
+	drop             func(from, to uint16, kind wire.Kind) bool // of datagrams that hold such a frame
+	held             map[uint16]*wal.Batch                      // theirs
+	datagram         int                                        // largest datagram of servers started from now on; 0: by the address
+	silent           bool                                       // dead servers send no ICMP
+	stuck            map[uint16]bool                            // servers whose syncs do not end
+	leases           bool                                       // servers made from now on found a cluster with leases
 }
 
 type flight struct {
@@ -61,7 +64,41 @@ func labID(a netip.AddrPort) uint16 { return a.Port() - 7000 }
 func newLab(t testing.TB, count, voters int) *lab { return newLabWith(t, count, voters, false) }
 
 func newLabWith(t testing.TB, count, voters int, leases bool) *lab {
-	l := &lab{leases: leases, t: t, now: 1, nodes: map[uint16]*Node{}, disks: map[uint16]*vfs.Mem{}, random: 1, stuck: map[uint16]bool{}, held: map[uint16]*wal.Batch{}}
+	l := emptyLab(t)
+	l.leases = leases
+	return l.make(count, voters)
+}
+
+// newSealedLab is a lab with a secret; its client holds what clients get.
+func newSealedLab(t testing.TB, count, voters int) *lab {
+	l := emptyLab(t)
+	l.keys, l.clientKeys = labKeys(1)
+	l.sealer, l.opener = wire.NewSealer(l.clientKeys), wire.NewOpener(l.clientKeys)
+	return l.make(count, voters)
+}
+
+// labKeys are the servers' and the clients' keys of the same epochs.
+func labKeys(epochs ...uint8) (servers, clients *wire.Keys) {
+	var all, derived []wire.Secret
+	for _, e := range epochs {
+		s := wire.Secret{Epoch: e, Bytes: [wire.SecretBytes]byte{e, 1}}
+		all, derived = append(all, s), append(derived, s.ForClients())
+	}
+	servers, err := wire.NewKeys(true, all)
+	if err != nil {
+		panic(err)
+	}
+	if clients, err = wire.NewKeys(false, derived); err != nil {
+		panic(err)
+	}
+	return servers, clients
+}
+
+func emptyLab(t testing.TB) *lab {
+	return &lab{t: t, now: 1, nodes: map[uint16]*Node{}, disks: map[uint16]*vfs.Mem{}, random: 1, stuck: map[uint16]bool{}, held: map[uint16]*wal.Batch{}}
+}
+
+func (l *lab) make(count, voters int) *lab {
 	var first []uint16
 	for id := uint16(1); id <= uint16(count); id++ {
 		l.pool = append(l.pool, wire.Server{ID: id, Addr: labAddr(id).String()})
@@ -94,7 +131,7 @@ func (l *lab) wipe(id uint16, voters []uint16) {
 }
 
 func (l *lab) start(id uint16) *Node {
-	n, err := Open(Options{FS: l.disks[id], Dir: "d", Resolve: netip.ParseAddrPort, Random: l.next, SegmentBytes: 256 << 10, Datagram: l.datagram}, l.now)
+	n, err := Open(Options{FS: l.disks[id], Dir: "d", Resolve: netip.ParseAddrPort, Random: l.next, SegmentBytes: 256 << 10, Datagram: l.datagram, Keys: l.keys}, l.now)
 	if err != nil {
 		l.t.Fatalf("open %d: %v", id, err)
 	}
@@ -175,7 +212,7 @@ func (l *lab) collect(id uint16, n *Node) {
 }
 
 func (l *lab) dropped(id uint16, p wire.Packet) bool {
-	_, frames, err := wire.Open(p.Bytes)
+	_, frames, err := l.open(append([]byte(nil), p.Bytes...))
 	if err != nil {
 		l.t.Fatalf("server %d sent what does not open: %v", id, err)
 	}
@@ -219,7 +256,7 @@ func (l *lab) elect() *Node {
 
 // tell sends frames from the client.
 func (l *lab) tell(to uint16, cluster uint32, kind wire.Kind, size int, encode func(p []byte)) {
-	p := wire.Packer{Header: wire.Header{Src: wire.ClientNode, Incarnation: 77, Cluster: cluster, Packet: l.packets}, Limit: wire.MaxDatagram}
+	p := wire.Packer{Header: wire.Header{Src: wire.ClientNode, Incarnation: 77, Cluster: cluster, Packet: l.packets}, Limit: wire.MaxDatagram, Sealer: l.sealer}
 	if n := l.nodes[to]; n != nil {
 		p.Header.Token = n.token(l.now, labAddr(labClient))
 	}
@@ -229,6 +266,19 @@ func (l *lab) tell(to uint16, cluster uint32, kind wire.Kind, size int, encode f
 	for _, d := range packets {
 		l.queue = append(l.queue, flight{from: labAddr(labClient), to: d.To, bytes: append([]byte(nil), d.Bytes...)})
 	}
+}
+
+// open reads any datagram of the lab, also one that was read before.
+func (l *lab) open(b []byte) (wire.Header, wire.Frames, error) {
+	if l.keys == nil {
+		return wire.Open(b)
+	}
+	h, err := wire.Peek(b)
+	if err != nil {
+		return h, wire.Frames{}, err
+	}
+	frames, err := wire.NewOpener(l.keys).Open(l.now, &h, b, false)
+	return h, frames, err
 }
 
 // token is what a client at that address was told.
@@ -250,7 +300,7 @@ func (l *lab) request(to uint16, ops ...kv.Command) {
 }
 
 func (l *lab) hear(f flight) {
-	_, frames, err := wire.Open(f.bytes)
+	_, frames, err := l.open(f.bytes)
 	if err != nil {
 		l.t.Fatal(err)
 	}

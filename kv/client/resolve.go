@@ -115,3 +115,14 @@ func (c *Client) reread() {
 		c.core.Rekey(k)
 	}
 }
+
+// SecretEpoch is the number of the newest secret that the client holds, 0 without any: a rotation is over for it when
+// that is the cluster's newest.
+func (c *Client) SecretEpoch() uint8 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k := c.core.cfg.Keys; k != nil {
+		return k.Newest()
+	}
+	return 0
+}

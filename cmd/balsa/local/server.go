@@ -104,6 +104,9 @@ func (s *Server) Terminate() { s.signal(syscall.SIGTERM) }
 func (s *Server) Pause()  { s.signal(syscall.SIGSTOP) }
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
 
+// Reload is SIGHUP: the server reads its secret file again.
+func (s *Server) Reload() { s.signal(syscall.SIGHUP) }
+
 // Running says whether the process is there.
 func (s *Server) Running() bool { return s.Pid() != 0 }
 
