@@ -22,6 +22,7 @@ type actor struct {
 	addr    netip.AddrPort
 	process int // numbers its cores: a client that goes away comes back as another
 	made    uint64
+	stage   int // of its secret file
 	offset  int64
 	tickAt  int64
 	stopped bool // asks nothing new
@@ -55,7 +56,8 @@ func (a *actor) reborn() {
 		servers = append(servers, s.addr)
 	}
 	a.core = client.NewCore(client.CoreConfig{ID: a.random.Uint64() | 1, Boot: a.random.Uint64() | 1, Seed: a.random.Uint64(),
-		Servers: servers, Timeout: a.knobs.OpTimeout, OneShot: a.knobs.OneShot, Limit: a.knobs.Datagram}, a.clock())
+		Servers: servers, Timeout: a.knobs.OpTimeout, OneShot: a.knobs.OneShot, Limit: a.knobs.Datagram,
+		Keys: a.seals.clients[a.stage]}, a.clock())
 }
 
 func (a *actor) clock() int64 { return a.offset + a.now }

@@ -85,6 +85,7 @@ type knobs struct {
 	FaultEvery      int64
 	ChangeEvery     int64 // about so often an operator asks for something
 	StayBroken      bool  // a minority is never healed
+	Sealed          bool  // datagrams are sealed, and the secret is changed meanwhile
 	Leases          bool  // leaders may serve reads by a lease
 	Faults          [Classes]bool
 }
@@ -123,6 +124,7 @@ func draw(r *rand.Rand) knobs {
 	k.Faults[[]Class{Loss, Cut, CutOneWay, Pause, Kill, PowerCut}[r.IntN(6)]] = true
 	k.drawOperator(r)
 	k.drawLeases(r)
+	k.Sealed = chance(r, 0.25)
 	return k
 }
 

@@ -153,12 +153,8 @@ func (m *Met) configuration(id uint16, before, k *setting) {
 	}
 }
 
-// datagram notes the frames that leave.
-func (m *Met) datagram(b []byte) {
-	_, frames, err := wire.Open(b)
-	if err != nil {
-		return
-	}
+// frames notes the frames of a datagram that leaves.
+func (m *Met) frames(frames wire.Frames) {
 	for kind, _, ok := frames.Next(); ok; kind, _, ok = frames.Next() {
 		switch kind {
 		case wire.KindFragment:

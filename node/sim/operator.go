@@ -17,7 +17,7 @@ type operator struct {
 	addr   netip.AddrPort
 	who    int // its endpoint
 	id     uint64
-	packer wire.Packer
+	voice  speaker
 	asked  *request       // under way, nil when none is
 	began  int            // requests so far
 	wanted [][]serverLife // voters that the last requests would lead to
@@ -41,6 +41,7 @@ const (
 func (o *operator) begin() {
 	o.addr = address(o.who, 0)
 	o.id = o.random.Uint64() | 1
+	o.voice.begin(o.simulation, o.id)
 	if o.knobs.Faults[FounderWiped] {
 		o.after(between(o.random, second, 3*second), o.growFromOne)
 		return
@@ -226,9 +227,7 @@ func (o *operator) ask(r *request) {
 		o.elsewhere()
 	}
 	r.Nonce = o.random.Uint64()
-	p := &o.packer
-	p.Reset()
-	p.Limit, p.Header = wire.SafeDatagram, wire.Header{Src: wire.ClientNode, Incarnation: o.id, Boot: o.id, Packet: p.Header.Packet}
+	p := o.voice.to(o.simulation, o.servers[r.to])
 	r.Encode(p.Frame(wire.KindMember, r.Size()))
 	packets := p.Flush(o.servers[r.to].addr, nil)
 	o.net.send(o.who, o.addr, packets)
@@ -246,8 +245,8 @@ func (o *operator) elsewhere() {
 }
 
 func (o *operator) receive(_ netip.AddrPort, b []byte) {
-	_, frames, err := wire.Open(b)
-	if err != nil {
+	frames, _, ok := o.voice.hear(o.now, b)
+	if !ok {
 		return
 	}
 	for kind, p, ok := frames.Next(); ok; kind, p, ok = frames.Next() {

@@ -17,7 +17,7 @@ type reader struct {
 	addr    netip.AddrPort
 	who     int
 	id, seq uint64
-	packer  wire.Packer
+	voice   speaker
 	key     int
 	scan    bool
 	asked   *operation
@@ -26,6 +26,7 @@ type reader struct {
 
 func (r *reader) begin() {
 	r.addr, r.id = address(r.who, 0), r.random.Uint64()|1
+	r.voice.begin(r.simulation, r.id)
 	r.next()
 }
 
@@ -50,10 +51,8 @@ func (r *reader) ask() {
 	if r.scan {
 		c.Op, c.Key = kv.Scan, []byte("key-")
 	}
-	p := &r.packer
-	p.Reset()
-	p.Limit = wire.MaxDatagram
-	p.Header = wire.Header{Cluster: wire.ClusterTag(r.checker.first.c.Cluster), Src: wire.ClientNode, Dst: r.at.id, Incarnation: r.id, Boot: r.id, Packet: p.Header.Packet}
+	p := r.voice.to(r.simulation, r.at)
+	p.Header.Cluster = wire.ClusterTag(r.checker.first.c.Cluster)
 	request := wire.Request{Count: 1, Ops: kv.AppendCommand(nil, &c)}
 	request.Encode(p.Frame(wire.KindRequest, request.Size()))
 	packets := p.Flush(r.at.addr, nil)
@@ -71,10 +70,18 @@ func (r *reader) listens() (process, machine bool) { return true, true }
 func (r *reader) refused(netip.AddrPort) {}
 
 func (r *reader) receive(_ netip.AddrPort, b []byte) {
-	_, frames, err := wire.Open(b)
-	if err != nil {
+	frames, told, ok := r.voice.hear(r.now, b)
+	if !ok {
 		return
 	}
+	r.take(frames)
+	if told && r.asked != nil { // it was not heard for want of the token
+		r.asked = nil
+		r.next()
+	}
+}
+
+func (r *reader) take(frames wire.Frames) {
 	for kind, p, ok := frames.Next(); ok; kind, p, ok = frames.Next() {
 		var f wire.Reply
 		if kind != wire.KindReply || f.Decode(p) != nil {

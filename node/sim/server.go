@@ -47,6 +47,7 @@ type server struct {
 	disk   *vfs.Mem
 
 	node     *node.Node
+	stage    int  // of its secret file
 	process  int  // numbers its processes; events of earlier ones are void
 	datagram int  // largest that it sends; 0: what loopback carries
 	powered  bool // the machine is on: it refuses when no process listens
@@ -122,7 +123,7 @@ func (s *server) start() {
 	n, err := node.Open(node.Options{
 		FS: s.disk, Dir: dataDir, Resolve: netip.ParseAddrPort, Random: s.random.Uint64, SegmentBytes: s.knobs.SegmentBytes,
 		Timeout: s.knobs.Timeout, Heartbeat: s.knobs.Heartbeat, Resend: s.knobs.Resend, Datagram: s.datagram,
-		Chaos: true, Observe: (*witness)(s), Logger: s.logger(),
+		Keys: s.seals.servers[s.stage], Chaos: true, Observe: (*witness)(s), Logger: s.logger(),
 	}, s.clock())
 	s.trace.add(2, uint64(s.now), uint64(s.id))
 	s.tell("server %d starts: %v", s.id, err)
@@ -348,11 +349,13 @@ func (s *server) collect(now int64) {
 func (s *server) flush() {
 	packets := s.node.Out()
 	for i := range packets {
-		s.met.datagram(packets[i].Bytes)
-	}
-	if s.node.Blank() || s.checker.first == nil {
-		for i := range packets {
-			s.inspectFounding(packets[i].Bytes)
+		frames, ok := s.look(packets[i].Bytes)
+		if !ok {
+			continue
+		}
+		s.met.frames(frames)
+		if s.node.Blank() || s.checker.first == nil {
+			s.inspectFounding(frames)
 		}
 	}
 	s.net.send(int(s.id)-1, s.addr, packets)
@@ -360,11 +363,7 @@ func (s *server) flush() {
 
 // inspectFounding: SAFETY 7, a server offers one founding list in its life,
 // and only when it is durable here; until then it is blank.
-func (s *server) inspectFounding(datagram []byte) {
-	_, frames, err := wire.Open(datagram)
-	if err != nil {
-		return // an answer to another version has no frames
-	}
+func (s *server) inspectFounding(frames wire.Frames) {
 	for {
 		kind, payload, ok := frames.Next()
 		if !ok {

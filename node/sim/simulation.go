@@ -51,6 +51,7 @@ type simulation struct {
 	reader      reader
 	ending      ending
 	checker     *ledger
+	seals       seals
 
 	history []*operation
 	asked   map[clientSeq]*operation // as the servers know them
@@ -142,6 +143,7 @@ func (s *simulation) build() {
 			s.firstVoters = append(s.firstVoters, id)
 		}
 	}
+	s.makeSeals()
 	for i := range machines {
 		v := &server{simulation: s, id: uint16(i + 1), addr: address(i, 0), random: stream(s.seed, "server", i)}
 		if chance(v.random, 0.5) { // an entry made by one server may be too large for another's datagrams
