@@ -57,6 +57,7 @@ type server struct {
 
 	offset, drift int64 // of its clock; a new offset with every process
 	turnAt        int64
+	due           func() // takes the turn that turnAt announced, of this process
 	drained       bool
 	inbox         []arrival
 	inboxSize     int
@@ -111,9 +112,15 @@ func (s *server) start() {
 		s.hits[ClockDrift]++
 	}
 	s.inbox, s.inboxSize, s.finished, s.turnAt, s.logTime, s.commit = nil, 0, nil, never, 0, 0
+	process := s.process
+	s.due = func() {
+		if s.process == process && s.turnAt == s.now && !s.paused && !s.blocked {
+			s.turn()
+		}
+	}
 	s.hookDisk()
 	n, err := node.Open(node.Options{
-		FS: s.disk, Dir: dataDir, Resolve: netip.ParseAddrPort, Random: s.random.Uint64,
+		FS: s.disk, Dir: dataDir, Resolve: netip.ParseAddrPort, Random: s.random.Uint64, SegmentBytes: s.knobs.SegmentBytes,
 		Timeout: s.knobs.Timeout, Heartbeat: s.knobs.Heartbeat, Resend: s.knobs.Resend, Datagram: s.datagram,
 		Chaos: true, Observe: (*witness)(s), Logger: s.logger(),
 	}, s.clock())
@@ -250,6 +257,7 @@ func (s *server) listens() (process, machine bool) { return s.node != nil, s.pow
 func (s *server) receive(from netip.AddrPort, b []byte) {
 	if s.inboxSize+len(b) > inboxBytes {
 		s.overflows++
+		s.net.over(b)
 		return
 	}
 	s.inboxSize += len(b)
@@ -272,12 +280,7 @@ func (s *server) wake(at int64) {
 		return
 	}
 	s.turnAt = at
-	process := s.process
-	s.at(at, func() {
-		if s.process == process && s.turnAt == at && !s.paused && !s.blocked {
-			s.turn()
-		}
-	})
+	s.at(at, s.due)
 }
 
 // turn is one round of the production loop (node/serve.go): receive, finished
@@ -297,6 +300,7 @@ func (s *server) turn() {
 		s.inboxSize -= len(a.b)
 		s.trace.add(4, uint64(s.now), uint64(s.id), xxhash.Sum64(a.b))
 		s.node.Deliver(now, a.from, a.b)
+		s.net.over(a.b)
 	}
 	s.inbox = append(s.inbox[:0], s.inbox[count:]...)
 	if s.knobs.DrainFirst {
