@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -31,6 +32,8 @@ type lab struct {
 	datagram int                                        // largest datagram of servers started from now on; 0: by the address
 	silent   bool                                       // dead servers send no ICMP
 	stuck    map[uint16]bool                            // servers whose syncs do not end
+	ends     error                                      // what may end a server
+	ended    []error
 }
 
 type flight struct {
@@ -137,8 +140,12 @@ func (l *lab) turn(step int64) {
 			n.Turn(l.now, true)
 			l.collect(id, n)
 		}
-		if n.Err() != nil {
-			l.t.Fatalf("server %d: %v", id, n.Err())
+		if err := n.Err(); err != nil {
+			if l.ended = append(l.ended, err); l.ends == nil || !errors.Is(err, l.ends) {
+				l.t.Fatalf("server %d: %v", id, err)
+			}
+			l.kill(id)
+			return
 		}
 		at = min(at, max(n.Deadline(), l.now))
 	})
