@@ -197,8 +197,12 @@ func (r *Report) WriteText(out io.Writer) error {
 	if err := r.Floor.writeText(out, r.Machine.FileSystem, r.Settings.Servers); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(out, "\nbound: %s\nclosed loop, one client process with GOMAXPROCS=%d, %d keys of %d bytes, values of %d bytes\n",
-		r.Settings.Bound, r.Settings.MaxProcs, r.Settings.Keys, r.Settings.KeyBytes, r.Settings.ValueSize)
+	leases := ""
+	if r.Settings.Leases {
+		leases = "reads by the leader's lease, "
+	}
+	_, err := fmt.Fprintf(out, "\nbound: %s\n%sclosed loop, one client process with GOMAXPROCS=%d, %d keys of %d bytes, values of %d bytes\n",
+		r.Settings.Bound, leases, r.Settings.MaxProcs, r.Settings.Keys, r.Settings.KeyBytes, r.Settings.ValueSize)
 	return err
 }
 

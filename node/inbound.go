@@ -114,8 +114,12 @@ func (n *Node) raftFrame(now int64, h *wire.Header, from netip.AddrPort, kind wi
 		n.answerBlank(now, h, from)
 		return
 	}
-	if h.Cluster != n.tag || h.Src == n.identity.ID {
+	if h.Cluster != n.tag {
 		n.Counters.DroppedCluster++
+		return
+	}
+	if h.Src == n.identity.ID {
+		n.ownName(now, h, from, kind, p)
 		return
 	}
 	if !n.known(now, h, from) {
@@ -131,6 +135,9 @@ func (n *Node) raftFrame(now int64, h *wire.Header, from netip.AddrPort, kind wi
 		return
 	}
 	n.heardMember(h.Src)
+	if m.Kind == raft.Probe && m.Seq&twinNonce != 0 {
+		n.doubted(now, from)
+	}
 	if m.Kind == raft.Ack && n.Leading() {
 		n.pace.noteAck(now, m.From, m.EchoSeq)
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -35,6 +36,8 @@ type lab struct {
 	silent           bool                                       // dead servers send no ICMP
 	stuck            map[uint16]bool                            // servers whose syncs do not end
 	leases           bool                                       // servers made from now on found a cluster with leases
+	ends             error                                      // what may end a server
+	ended            []error
 }
 
 type flight struct {
@@ -177,8 +180,12 @@ func (l *lab) turn(step int64) {
 			n.Turn(l.now, true)
 			l.collect(id, n)
 		}
-		if n.Err() != nil {
-			l.t.Fatalf("server %d: %v", id, n.Err())
+		if err := n.Err(); err != nil {
+			if l.ended = append(l.ended, err); l.ends == nil || !errors.Is(err, l.ends) {
+				l.t.Fatalf("server %d: %v", id, err)
+			}
+			l.kill(id)
+			return
 		}
 		at = min(at, max(n.Deadline(), l.now))
 	})

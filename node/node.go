@@ -70,11 +70,14 @@ type Node struct {
 
 	founding       founding
 	configurations configurations
-	ledTerm        uint64   // the term this server leads, 0 when it does not
-	ledLast        uint64   // the last entry it proposed when it stopped leading
-	turnAt         int64    // when the turn under way began
-	toldLeader     uint16   // the leader that the last log line named
-	standing       bool     // a log line said that this server stands, and nothing has come of it yet
+	ledTerm        uint64 // the term this server leads, 0 when it does not
+	ledLast        uint64 // the last entry it proposed when it stopped leading
+	turnAt         int64  // when the turn under way began
+	toldLeader     uint16 // the leader that the last log line named
+	standing       bool   // a log line said that this server stands, and nothing has come of it yet
+	twins          []twin
+	twinsAsked     uint64   // questions whether a process is alive
+	doubtAt        int64    // next time we ask that of our own id
 	foreign        []uint16 // servers of another cluster at our servers' addresses, told once
 
 	// Inbound, reused from datagram to datagram.
@@ -88,7 +91,6 @@ type Node struct {
 	pack    pack
 	reads   reads
 	members members
-	twins   []twin
 	votes   votes
 	pace    pace
 	persist persist

@@ -370,10 +370,10 @@ func (j *judge) complete(h *host) {
 	}
 }
 
-// alone: as long as a server holds a lease, nobody else comes to lead.
+// alone: as long as a server holds a lease, nobody else comes to lead a later term.
 func (j *judge) alone(w *world, h *host) {
 	for _, g := range w.hosts {
-		if g != h && g.up && g.core.Leased(w.now) {
+		if g != h && g.up && g.core.Term() < h.core.Term() && g.core.Leased(w.now) {
 			fail("lease: %d leads term %d while %d holds a lease of term %d", h.id, h.core.Term(), g.id, g.core.Term())
 		}
 	}

@@ -259,11 +259,14 @@ func TestNoLeaseWhileLeaving(t *testing.T) {
 	if err := c.Change(c.now, Change{Operation: 7, Target: []Member{{2, 2000, true}, {3, 3000, true}}}); err != nil {
 		t.Fatal(err)
 	}
-	for match := uint64(2); !c.leaving; match++ {
+	for !c.leaving {
 		flush(c)
-		answer(c, 2, min(match, c.log.last), 100*msec)
-		answer(c, 3, min(match, c.log.last), 100*msec)
+		for id := uint16(2); id <= 3; id++ {
+			m := ack(c, c.log.last)
+			c.Step(c.now, from(id, m))
+		}
 	}
+	check(t, c, "told anybody", c.transfer.told, false)
 	check(t, c, "leased", c.Leased(c.now), false)
 }
 

@@ -47,6 +47,8 @@ const (
 	DryRun
 	FollowerRead
 	ScanRead
+	Clone   // of a data directory: drawn by drawUnbounded alone
+	Restore // of an older copy of one
 	Classes
 )
 
@@ -56,7 +58,7 @@ func (c Class) drawn() bool { return c < Replace }
 var classNames = [Classes]string{"loss", "duplicate", "reorder", "delay", "corrupt", "small-link", "cut", "cut-one-way", "pause", "hang",
 	"sync-error", "kill", "power-cut", "power-cut-all", "rot", "wipe", "wipe-before-founding", "client-gone",
 	"membership", "transfer", "kill-learner", "kill-joint", "kill-final", "founder-wiped", "forged", "closed", "old-datagrams",
-	"other-cluster", "clock-drift", "clock-jump", "any-server", "replace", "cancel", "refusal", "dry-run", "follower-read", "scan"}
+	"other-cluster", "clock-drift", "clock-jump", "any-server", "replace", "cancel", "refusal", "dry-run", "follower-read", "scan", "clone", "restore"}
 
 func (c Class) String() string { return classNames[c] }
 
@@ -87,6 +89,8 @@ type knobs struct {
 	StayBroken      bool  // a minority is never healed
 	Sealed          bool  // datagrams are sealed, and the secret is changed meanwhile
 	Leases          bool  // leaders may serve reads by a lease
+	Unbounded       Class // Clone or Restore: safety is not owed; 0: it is
+	Late            bool  // that comes when all else is healed
 	Faults          [Classes]bool
 }
 

@@ -11,14 +11,15 @@ func (k *knobs) drawLeases(r *rand.Rand) {
 	k.Faults[ClockJump] = k.Faults[ClockJump] && !k.Leases
 }
 
-// leasesOver: nobody comes to lead while another server holds a lease; by that
-// server's own clock, which runs on while its process is stopped.
+// leasesOver: nobody comes to lead a later term while a server holds a lease; by
+// that server's own clock, which runs on while its process is stopped. One that
+// learns late that it was elected for an earlier term can decide nothing.
 func (s *simulation) leasesOver(id uint16, term uint64) {
 	if !s.knobs.Leases {
 		return
 	}
 	for _, o := range s.servers {
-		if o.id == id || o.node == nil || !o.node.Leading() {
+		if o.id == id || o.node == nil || !o.node.Leading() || o.node.Core().Term() > term {
 			continue
 		}
 		if o.node.Core().Leased(o.clock()) {

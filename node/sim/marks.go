@@ -55,13 +55,16 @@ const (
 	MarkLarge
 	MarkLeaseRead   // released without a round
 	MarkLeaseRanOut // at a leader that does not know yet that another leads
+	MarkTwin        // a clone was noticed
+	MarkRestored    // a restored directory was
+	MarkRoll        // a log went on in another segment
 	Marks
 )
 
 var markNames = [Marks]string{"pre-vote", "vote", "grant", "refused:term", "refused:promised", "refused:voted", "refused:log", "refused:voteless",
 	"refused:yield", "refused:removed", "transfer-vote", "timeout-now", "probe", "hint-vote", "hint-grant", "read-ask", "read-answer", "reject",
 	"resend", "heartbeat", "truncation", "rewrite", "damaged", "voteless", "learner-phase", "joint-phase", "stable-again", "joint-undone", "gave-up", "leader-removed",
-	"part", "fragment", "join", "repeat", "replay-dropped", "foreign-dropped", "incarnation-dropped", "blank-asked", "told-unknown", "told-not-applied", "one-shot", "large-value", "lease-read", "lease-run-out"}
+	"part", "fragment", "join", "repeat", "replay-dropped", "foreign-dropped", "incarnation-dropped", "blank-asked", "told-unknown", "told-not-applied", "one-shot", "large-value", "lease-read", "lease-run-out", "twin-noticed", "restored-noticed", "segment-rolled"}
 
 func (m Mark) String() string { return markNames[m] }
 
@@ -173,6 +176,8 @@ func (m *Met) process(n *node.Node) {
 	m[MarkForeign] += c.DroppedCluster
 	m[MarkStranger] += c.DroppedIncarnation
 	m[MarkBlankAsked] += c.DroppedBlank
+	m[MarkTwin] += c.Twins
+	m[MarkRestored] += c.Restored
 	core := n.Core()
 	if core == nil {
 		return
