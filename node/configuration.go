@@ -80,8 +80,29 @@ func (n *Node) configurationAppended(e *wire.Entry) {
 	n.logger.Info("configuration", "index", e.Index, "members", describe(&c))
 }
 
+// noteRemoved keeps a marker of the committed configuration that left this server
+// out (SAFETY 8): it must say so when it is asked, and stand no more, also after
+// a restart, when nobody may be left to tell it. A later configuration that
+// names it makes the marker void, as that stands behind it in the log.
+func (n *Node) noteRemoved(left uint64) {
+	n.left = left
+	if left == 0 {
+		n.logger.Info("a configuration names this server again", "index", n.core.Status().ConfigurationIndex)
+		return
+	}
+	n.logger.Warn("this server was removed from its cluster and stands for leader no more; bring it back with `balsa member add`, or make its directory anew",
+		"configuration", left)
+	if left > n.identity.Left {
+		n.identity.Left = left
+		n.log.SetFounding(n.identity.encode())
+	}
+}
+
 // statusRole numbers the role as the status frame does.
 func (n *Node) statusRole() uint8 {
+	if n.left != 0 {
+		return wire.RoleRemoved
+	}
 	switch n.core.Role() {
 	case raft.PreCandidate:
 		return wire.RolePreCandidate

@@ -74,6 +74,7 @@ type Node struct {
 	turnAt         int64    // when the turn under way began
 	toldLeader     uint16   // the leader that the last log line named
 	standing       bool     // a log line said that this server stands, and nothing has come of it yet
+	left           uint64   // the configuration that removed this server; 0: none did, or a later one names it
 	foreign        []uint16 // servers of another cluster at our servers' addresses, told once
 
 	// Inbound, reused from datagram to datagram.
@@ -171,7 +172,7 @@ func (n *Node) startCore(now int64, recovery *wal.Recovery) error {
 	start := raft.Start{
 		Configs: []raft.IndexedConfiguration{{Index: 0, Configuration: toRaft(&list)}},
 		Hard:    raft.HardState{Term: recovery.Hard.Term, Vote: recovery.Hard.Vote},
-		Last:    recovery.Last, Voteless: recovery.Voteless,
+		Last:    recovery.Last, Voteless: recovery.Voteless, Left: n.identity.Left,
 	}
 	for _, r := range recovery.Terms {
 		start.Terms = append(start.Terms, raft.TermRun{First: r.First, Term: r.Term})
@@ -202,6 +203,9 @@ func (n *Node) startCore(now int64, recovery *wal.Recovery) error {
 		Timeout: n.pace.timeout, Heartbeat: n.o.Heartbeat, Resend: n.o.Resend,
 		WindowBytes: windowBytes, UncommittedBytes: uncommittedBytes,
 	}, start, now)
+	if left := n.core.Removed(); left != 0 {
+		n.noteRemoved(left)
+	}
 	if recovery.Voteless {
 		n.logger.Error("this server neither votes nor leads: its hard state or the identity of its log's tail is gone; bring it back with `balsa member replace`", "reason", recovery.Reason)
 	}
