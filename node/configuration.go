@@ -57,10 +57,21 @@ func (c *configurations) add(index uint64, encoded []byte) {
 	c.list = append(c.list, encodedConfiguration{index: index, bytes: slices.Clone(encoded)})
 }
 
-func (c *configurations) truncate(from uint64) {
+// truncate says whether another one is in force now.
+func (c *configurations) truncate(from uint64) bool {
+	before := len(c.list)
 	for len(c.list) > 1 && c.list[len(c.list)-1].index >= from {
 		c.list = c.list[:len(c.list)-1]
 	}
+	return len(c.list) < before
+}
+
+// index is that of the newest.
+func (c *configurations) index() uint64 {
+	if len(c.list) == 0 {
+		return 0
+	}
+	return c.list[len(c.list)-1].index
 }
 
 func (c *configurations) current() []byte { return c.list[len(c.list)-1].bytes }

@@ -75,6 +75,7 @@ type Node struct {
 	toldLeader     uint16   // the leader that the last log line named
 	standing       bool     // a log line said that this server stands, and nothing has come of it yet
 	left           uint64   // the configuration that removed this server; 0: none did, or a later one names it
+	addressAt      int64    // when silent servers are next told where this one is
 	foreign        []uint16 // servers of another cluster at our servers' addresses, told once
 
 	// Inbound, reused from datagram to datagram.
@@ -234,15 +235,9 @@ func (n *Node) ID() uint16          { return n.identity.ID }
 func (n *Node) Incarnation() uint64 { return n.identity.Incarnation }
 func (n *Node) Boot() uint64        { return n.boot }
 
-// Address is where the pool that init was given says this server is reached.
-func (n *Node) Address() string {
-	for _, s := range n.identity.Pool {
-		if s.ID == n.identity.ID {
-			return s.Addr
-		}
-	}
-	return ""
-}
+// Address is where the newest configuration of the log, else the pool that init
+// was given, says this server is reached.
+func (n *Node) Address() string { return string(n.out.addressOf(n.identity.ID)) }
 
 // Blank says that no founding has reached this server: it holds no list.
 func (n *Node) Blank() bool { return n.core == nil }

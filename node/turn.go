@@ -31,6 +31,7 @@ func (n *Node) Turn(now int64, drained bool) {
 	if n.members.operation != 0 && now >= n.members.askAt {
 		n.askIncarnations(now)
 	}
+	n.tellAddresses(now)
 	if left := n.core.Removed(); left != n.left {
 		n.noteRemoved(left)
 	}

@@ -107,6 +107,19 @@ func (c *Core) Status() Status {
 	return s
 }
 
+// Contact tells when this leader last heard a member; for any other server that was never. False: it is no member, or
+// this server itself.
+func (c *Core) Contact(id uint16) (at int64, member bool) {
+	p := c.peer(id)
+	if p == nil {
+		return 0, false
+	}
+	if c.role != Leader || p.boot == 0 {
+		return 0, true
+	}
+	return p.contact, true
+}
+
 // Role, Term, Leader and Commit answer without allocating.
 func (c *Core) Role() Role     { return c.role }
 func (c *Core) Term() uint64   { return c.hard.Term }
