@@ -273,6 +273,10 @@ func TestAServerThatWasAwayWhileOthersMovedIsToldWhere(t *testing.T) {
 				}
 				l.put(10 + uint64(id))
 			}
+			l.kill(1)
+			if n := l.start(1); n.Address() != l.moved[1].String() { // what it listens on, unless told otherwise
+				t.Errorf("after a restart it is at %s", n.Address())
+			}
 			for _, id := range more {
 				l.kill(id)
 			}
