@@ -56,7 +56,7 @@ var ruled = []mutant{
 		{"node/found.go", "(len(n.identity.Voters) == 1 || now", "(now < 0 || now"},
 	}},
 	{181, "rule 8: a wiped server joins under whatever incarnation it has", "S7", nodeTests, []edit{
-		{"node/found.go", "\t\tif m.Incarnation == h.Incarnation {\n\t\t\tn.sendJoin", "\t\tif m.Incarnation != 0 {\n\t\t\tn.sendJoin"},
+		{"node/found.go", "\tif f.Incarnation != n.identity.Incarnation {", "\tif f.Incarnation == 0 {"},
 	}},
 	{180, "rule 8: a client follows another cluster than that of its first answer", "tests", clientTests, []edit{
 		{"kv/client/deliver.go", "!r.Blank && c.cluster != ([16]byte{}) && r.Cluster != c.cluster", "!r.Blank && c.cluster == r.Cluster && r.Cluster != c.cluster"},
@@ -96,7 +96,7 @@ var ruled = []mutant{
 		{"node/raft/raft.go", " && !c.renewed(m) {", " {"},
 	}},
 	{214, "trap 7: only members are voted for", "tests, E3", raftTests, []edit{
-		{"node/raft/election.go", "\t\t\treturn m.LastIndex < k.Index", "\t\t\treturn true"},
+		{"node/raft/election.go", "\t\t\tif m.LastIndex < k.Index {\n\t\t\t\treturn k.Index", "\t\t\tif m.LastIndex < maxIndex {\n\t\t\t\treturn max(k.Index, 1)"},
 	}},
 	{215, "trap 22: a server that does not know that it is a voter does not vote", "tests, E3", raftTests, []edit{
 		{"node/raft/election.go", "\tif c.voteless {\n\t\treturn ReasonVoteless", "\tif c.voteless || !c.self && !c.old {\n\t\treturn ReasonVoteless"},
