@@ -116,7 +116,7 @@ func TestADeadProcessIsNoticedBeforeItsTimeout(t *testing.T) {
 		if !silent && took > 100e6 {
 			t.Errorf("with ICMP the next leader came after %d ms", took/1e6)
 		}
-		if silent && took < DefaultTimeout/2 {
+		if silent && took < sharedLimits.first/2 {
 			t.Errorf("without a word of the dead leader it was given up after %d ms, inside the promise", took/1e6)
 		}
 	}

@@ -3,6 +3,7 @@ package node
 import (
 	"math/bits"
 	"slices"
+	"time"
 )
 
 // pace derives the election timeout T from what this cluster's disks and paths
@@ -16,9 +17,16 @@ import (
 // Of the followers only the quickest that make a majority with the leader count:
 // one that was away, and answers late for that, says nothing of the others. T
 // rises within a tenth of a second, and falls only after it was twice too large
-// for a whole window, so that it does not follow every gust.
+// for a whole window, so that it does not follow every gust. Only what T is
+// before anything was measured, a guess, gives way to the first measurement.
+//
+// The times that hang on T follow it: see heartbeat and resend.
 type pace struct {
-	fixed   bool // T was set by the operator
+	limits  limits
+	fixed   bool  // T was set by the operator
+	guessed bool  // nothing was measured yet, here or by the leader we follow
+	beats   int64 // the heartbeat that was set by the operator, 0: it follows T
+	resends int64 // the same of Resend
 	timeout int64
 	own     window // how long a batch is with our disk
 	peers   []peerPace
@@ -37,14 +45,71 @@ type peerPace struct {
 	delays window
 }
 
+// limits are the bounds of T, and what it is before anything is measured, ns.
+// A machine that is shared stands still now and then for longer than it takes
+// to replace a leader; one that is dedicated does not.
+type limits struct{ least, most, first int64 }
+
+var (
+	sharedLimits    = limits{100e6, 1e9, 300e6}
+	dedicatedLimits = limits{12e6, 200e6, 50e6}
+)
+
 const (
 	paceFactor = 10
 	paceWindow = 10e9  // ns
-	paceLeast  = 100e6 // of T, ns
-	paceMost   = 1e9
+	paceFirst  = 2e9   // ns until the first measurement replaces the guess
 	paceCheck  = 100e6 // ns between looks
 	paceSample = 200   // delays that a window needs to say anything
 )
+
+// A leader sends at least so many heartbeats in T, and as often as a shared
+// machine does with any T; what it hears nothing of for so long it sends again.
+const (
+	heartbeatPart  = 5
+	leastHeartbeat = 2e6  // ns
+	mostHeartbeat  = 10e6 // ns
+	mostResend     = 30e6 // ns
+)
+
+// TimeoutLimits tell between which bounds a profile's T lies.
+func TimeoutLimits(dedicated bool) (least, most time.Duration) {
+	l := sharedLimits
+	if dedicated {
+		l = dedicatedLimits
+	}
+	return time.Duration(l.least), time.Duration(l.most)
+}
+
+// newPace is what a server measures with before it has measured anything.
+func newPace(o *Options, now int64) pace {
+	p := pace{limits: sharedLimits, fixed: o.Timeout != 0, guessed: true, beats: o.Heartbeat, resends: o.Resend, timeout: o.Timeout, since: now}
+	if o.Dedicated {
+		p.limits = dedicatedLimits
+	}
+	p.limits.least = max(p.limits.least, 3*p.beats) // a datagram that is lost now and then is no reason to stand
+	p.limits.most = max(p.limits.most, p.limits.least)
+	if !p.fixed {
+		p.timeout = p.within(p.limits.first)
+	}
+	return p
+}
+
+// heartbeat is what a leader is never silent for longer than.
+func (p *pace) heartbeat() int64 {
+	if p.beats != 0 {
+		return p.beats
+	}
+	return min(max(p.timeout/heartbeatPart, leastHeartbeat), mostHeartbeat)
+}
+
+// resend is how long a leader waits for progress before it sends again.
+func (p *pace) resend() int64 {
+	if p.resends != 0 {
+		return p.resends
+	}
+	return min(mostResend, p.timeout/2)
+}
 
 // paceOutliers is how many delays of a window may be above what T covers, when
 // a thousandth of them is less: a single stall is no pace.
@@ -141,45 +206,79 @@ func (p *pace) worst(w, followers int) int64 {
 	return max(p.sorted[followers-1], p.own[w].p999())
 }
 
+// roll begins a new window when the one under way is over; true if it did.
+func (p *pace) roll(now int64) bool {
+	if now-p.since < paceWindow {
+		return false
+	}
+	p.since = now
+	p.own[1], p.own[0] = p.own[0], delays{}
+	for i := range p.peers {
+		d := &p.peers[i].delays
+		d[1], d[0] = d[0], delays{}
+	}
+	return true
+}
+
+// absent says that this server stood still for so long that it has lost its
+// followers, if it led. The delays that are under way are of its own making.
+func (p *pace) absent(now int64) {
+	clear(p.sent[:])
+	p.batchAt = now
+}
+
 // settle is T as it should be now, with so many followers needed for a
 // majority; the second result says that it changed.
 func (p *pace) settle(now int64, followers int) (int64, bool) {
-	if p.fixed || now < p.checkAt {
+	if now < p.checkAt {
 		return p.timeout, false
 	}
 	p.checkAt = now + paceCheck
-	before := p.timeout
-	if rolled := now-p.since >= paceWindow; rolled {
-		p.since = now
-		p.own[1], p.own[0] = p.own[0], delays{}
-		for i := range p.peers {
-			d := &p.peers[i].delays
-			d[1], d[0] = d[0], delays{}
-		}
-		if d := p.worst(1, followers); d > 0 && 2*within(paceFactor*d) <= p.timeout {
-			p.timeout = within(paceFactor * d)
+	before, age := p.timeout, now-p.since
+	if rolled := p.roll(now); p.fixed {
+		return p.timeout, false
+	} else if rolled {
+		if d := p.worst(1, followers); d > 0 && 2*p.within(paceFactor*d) <= p.timeout {
+			p.timeout, p.guessed = p.within(paceFactor*d), false
 		}
 	}
-	if d := p.worst(0, followers); d > 0 {
-		p.timeout = max(p.timeout, within(paceFactor*d))
+	if d := p.worst(0, followers); d > 0 && p.guessed && age >= paceFirst {
+		p.timeout, p.guessed = p.within(paceFactor*d), false
+	} else if d > 0 {
+		p.timeout = max(p.timeout, p.within(paceFactor*d))
 	}
 	return p.timeout, p.timeout != before
 }
 
-func within(t int64) int64 { return min(max(t, paceLeast), paceMost) }
+func (p *pace) within(t int64) int64 { return min(max(t, p.limits.least), p.limits.most) }
 
-// setTimeout hands out T as measured; for a leader.
+// setTimeout hands out T as measured; for a leader. Others only let their
+// windows roll.
 func (n *Node) setTimeout(now int64) {
+	if !n.Leading() {
+		n.pace.roll(now)
+		return
+	}
 	if t, changed := n.pace.settle(now, n.out.voters/2); changed {
-		n.core.SetTimeout(t)
-		n.logger.Info("election timeout", "ms", t/1e6)
+		n.core.SetTimes(t, n.pace.heartbeat(), n.pace.resend())
+		n.logger.Info("election timeout", "ms", t/1e6, "heartbeat_ms", float64(n.pace.heartbeat()/1e4)/100)
 	}
 }
 
 // takeTimeout uses the T that the leader hands out, should we lead next.
 func (n *Node) takeTimeout(t int64) {
-	if t = within(t); !n.pace.fixed && t != n.pace.timeout {
+	n.pace.guessed = false
+	if t = n.pace.within(t); !n.pace.fixed && t != n.pace.timeout {
 		n.pace.timeout = t
-		n.core.SetTimeout(t)
+		n.core.SetTimes(t, n.pace.heartbeat(), n.pace.resend())
 	}
+}
+
+// woke is told the time before anything else of a turn. Who comes so late that
+// T has passed since it was due was stopped, or its machine was.
+func (n *Node) woke(now int64) {
+	if n.due != 0 && now-n.due >= n.pace.timeout {
+		n.pace.absent(now)
+	}
+	n.due = 0
 }

@@ -37,7 +37,7 @@ func TestQuantileIsThatOfASortedList(t *testing.T) {
 }
 
 func TestTheTimeoutRisesAtOnceAndFallsSlowly(t *testing.T) {
-	p := pace{timeout: DefaultTimeout}
+	p := pace{limits: sharedLimits, timeout: sharedLimits.first}
 	now := int64(1)
 	feed := func(delay int64, windows int) (changes int) {
 		for end := now + int64(windows)*paceWindow; now < end; now += 10e6 {
@@ -50,13 +50,13 @@ func TestTheTimeoutRisesAtOnceAndFallsSlowly(t *testing.T) {
 		return changes
 	}
 	feed(1e6, 6)
-	if p.timeout != paceLeast {
-		t.Errorf("with delays of 1 ms T is %d, want the least, %d", p.timeout, int64(paceLeast))
+	if p.timeout != sharedLimits.least {
+		t.Errorf("with delays of 1 ms T is %d, want the least, %d", p.timeout, sharedLimits.least)
 	}
 	p.peer(2).delays[0].add(800e6) // one stall is no pace
 	feed(1e6, 3)
-	if p.timeout != paceLeast {
-		t.Errorf("after a single stall T is %d, want the least, %d", p.timeout, int64(paceLeast))
+	if p.timeout != sharedLimits.least {
+		t.Errorf("after a single stall T is %d, want the least, %d", p.timeout, sharedLimits.least)
 	}
 	feed(50e6, 1)
 	if p.timeout < 500e6 || p.timeout > 650e6 {
@@ -68,13 +68,13 @@ func TestTheTimeoutRisesAtOnceAndFallsSlowly(t *testing.T) {
 		t.Errorf("T followed a small change, from %d to %d", high, p.timeout)
 	}
 	feed(500e6, 2)
-	if p.timeout != paceMost {
-		t.Errorf("T is %d, want the most, %d", p.timeout, int64(paceMost))
+	if p.timeout != sharedLimits.most {
+		t.Errorf("T is %d, want the most, %d", p.timeout, int64(sharedLimits.most))
 	}
 	if changes := feed(5e6, 8); changes > 4 {
 		t.Errorf("T changed %d times on its way down", changes)
 	}
-	fixed := pace{timeout: 77, fixed: true}
+	fixed := pace{limits: sharedLimits, timeout: 77, fixed: true}
 	if got, changed := fixed.settle(paceWindow*3, 1); got != 77 || changed {
 		t.Errorf("a timeout set by the operator became %d", got)
 	}

@@ -24,6 +24,7 @@ type Config struct {
 	Listen       string // HOST:PORT; empty: this server's own address of the pool
 	Insecure     bool   // serve addresses that are not loopback, unsealed
 	SegmentBytes int64
+	Dedicated    bool          // the machine does nothing else
 	Timeout      time.Duration // T
 	Heartbeat    time.Duration
 	Chaos        bool // drills: see Options.Chaos
@@ -84,7 +85,7 @@ func (s *shell) open() error {
 	}
 	n, err := Open(Options{
 		FS: vfs.OS, Dir: c.Data, Resolve: resolve, Random: random, SegmentBytes: c.SegmentBytes,
-		Timeout: int64(c.Timeout), Heartbeat: int64(c.Heartbeat), Chaos: c.Chaos, Break: c.Break, Logger: c.Logger,
+		Dedicated: c.Dedicated, Timeout: int64(c.Timeout), Heartbeat: int64(c.Heartbeat), Chaos: c.Chaos, Break: c.Break, Logger: c.Logger,
 	}, s.now())
 	if err != nil {
 		return err
