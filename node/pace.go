@@ -12,7 +12,12 @@ import (
 // out with every AppendEntries. Followers promise what they are handed, so all
 // use the same (SAFETY 1 keeps a shrinking T safe).
 //
-//	T = paceFactor x the 99.9th percentile over the last window, within bounds
+//	T = the larger of paceFactor x the 99.9th percentile of what needs no disk,
+//	    and diskFactor x that of what does, over the last window, within bounds
+//
+// What needs no disk says how late a sign of life may be: no sync stands before
+// it, at either end. What does says how long an election takes: its votes, and
+// then the first entry of the term, wait for a disk each.
 //
 // Of the followers only the quickest that make a majority with the leader count:
 // one that was away, and answers late for that, says nothing of the others. T
@@ -40,9 +45,13 @@ type pace struct {
 // window is the delays of the window under way, and of the one before it.
 type window [2]delays
 
+// p999 is that of the window before, or of the one under way if that is more.
+func (w *window) p999() int64 { return max(w[0].p999(), w[1].p999()) }
+
 type peerPace struct {
-	id     uint16
-	delays window
+	id      uint16
+	beats   window // answers to what had no entries
+	entries window // and to what had
 }
 
 // limits are the bounds of T, and what it is before anything is measured, ns.
@@ -57,6 +66,7 @@ var (
 
 const (
 	paceFactor = 10
+	diskFactor = 4
 	paceWindow = 10e9  // ns
 	paceFirst  = 2e9   // ns until the first measurement replaces the guess
 	paceCheck  = 100e6 // ns between looks
@@ -116,8 +126,9 @@ func (p *pace) resend() int64 {
 const paceOutliers = 2
 
 type sentAt struct {
-	seq uint64
-	at  int64
+	seq     uint64
+	at      int64
+	entries bool
 }
 
 // delays counts durations in buckets an eighth of an octave wide.
@@ -167,13 +178,21 @@ func (d *delays) p999() int64 {
 
 // noteSent remembers when an AppendEntries left, noteAck takes what its answer
 // took.
-func (p *pace) noteSent(now int64, seq uint64) { p.sent[seq%uint64(len(p.sent))] = sentAt{seq, now} }
+func (p *pace) noteSent(now int64, seq uint64, entries bool) {
+	p.sent[seq%uint64(len(p.sent))] = sentAt{seq, now, entries}
+}
 
 func (p *pace) noteAck(now int64, from uint16, seq uint64) {
-	if s := &p.sent[seq%uint64(len(p.sent))]; s.seq == seq && seq != 0 {
-		p.peer(from).delays[0].add(now - s.at)
-		s.seq = 0
+	s := &p.sent[seq%uint64(len(p.sent))]
+	if s.seq != seq || seq == 0 {
+		return
 	}
+	d := &p.peer(from).beats[0]
+	if s.entries {
+		d = &p.peer(from).entries[0]
+	}
+	d.add(now - s.at)
+	s.seq = 0
 }
 
 func (p *pace) peer(id uint16) *peerPace {
@@ -186,24 +205,26 @@ func (p *pace) peer(id uint16) *peerPace {
 	return &p.peers[len(p.peers)-1]
 }
 
-// worst is the delay that T must cover by window w: of our disk, and of the
-// slowest among the quickest followers that make a majority with us. 0 when too
-// little was measured.
-func (p *pace) worst(w, followers int) int64 {
+// wanted is the T that window w asks for, without bounds: for our disk, and for
+// the slowest among the quickest followers that make a majority with us. 0 when
+// too little was measured.
+func (p *pace) wanted(w, followers int) int64 {
+	own := diskFactor * p.own[w].p999()
 	if followers == 0 {
-		return p.own[w].p999()
+		return own
 	}
 	p.sorted = p.sorted[:0]
 	for i := range p.peers {
-		if d := p.peers[i].delays[w].p999(); d > 0 {
-			p.sorted = append(p.sorted, d)
+		q := &p.peers[i]
+		if t := max(paceFactor*q.beats[w].p999(), diskFactor*q.entries[w].p999()); t > 0 {
+			p.sorted = append(p.sorted, t)
 		}
 	}
 	if len(p.sorted) < followers {
 		return 0
 	}
 	slices.Sort(p.sorted)
-	return max(p.sorted[followers-1], p.own[w].p999())
+	return max(p.sorted[followers-1], own)
 }
 
 // roll begins a new window when the one under way is over; true if it did.
@@ -214,8 +235,9 @@ func (p *pace) roll(now int64) bool {
 	p.since = now
 	p.own[1], p.own[0] = p.own[0], delays{}
 	for i := range p.peers {
-		d := &p.peers[i].delays
-		d[1], d[0] = d[0], delays{}
+		q := &p.peers[i]
+		q.beats[1], q.beats[0] = q.beats[0], delays{}
+		q.entries[1], q.entries[0] = q.entries[0], delays{}
 	}
 	return true
 }
@@ -238,14 +260,14 @@ func (p *pace) settle(now int64, followers int) (int64, bool) {
 	if rolled := p.roll(now); p.fixed {
 		return p.timeout, false
 	} else if rolled {
-		if d := p.worst(1, followers); d > 0 && 2*p.within(paceFactor*d) <= p.timeout {
-			p.timeout, p.guessed = p.within(paceFactor*d), false
+		if t := p.wanted(1, followers); t > 0 && 2*p.within(t) <= p.timeout {
+			p.timeout, p.guessed = p.within(t), false
 		}
 	}
-	if d := p.worst(0, followers); d > 0 && p.guessed && age >= paceFirst {
-		p.timeout, p.guessed = p.within(paceFactor*d), false
-	} else if d > 0 {
-		p.timeout = max(p.timeout, p.within(paceFactor*d))
+	if t := p.wanted(0, followers); t > 0 && p.guessed && age >= paceFirst {
+		p.timeout, p.guessed = p.within(t), false
+	} else if t > 0 {
+		p.timeout = max(p.timeout, p.within(t))
 	}
 	return p.timeout, p.timeout != before
 }
@@ -261,7 +283,8 @@ func (n *Node) setTimeout(now int64) {
 	}
 	if t, changed := n.pace.settle(now, n.out.voters/2); changed {
 		n.core.SetTimes(t, n.pace.heartbeat(), n.pace.resend())
-		n.logger.Info("election timeout", "ms", t/1e6, "heartbeat_ms", float64(n.pace.heartbeat()/1e4)/100)
+		n.logger.Info("election timeout", "ms", t/1e6, "heartbeat_ms", float64(n.pace.heartbeat()/1e4)/100,
+			"disk_p999_us", n.pace.own.p999()/1e3)
 	}
 }
 

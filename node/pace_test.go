@@ -41,8 +41,8 @@ func TestTheTimeoutRisesAtOnceAndFallsSlowly(t *testing.T) {
 	now := int64(1)
 	feed := func(delay int64, windows int) (changes int) {
 		for end := now + int64(windows)*paceWindow; now < end; now += 10e6 {
-			p.peer(2).delays[0].add(delay)
-			p.peer(3).delays[0].add(900e6) // was away: a majority does without it
+			p.peer(2).beats[0].add(delay)
+			p.peer(3).beats[0].add(900e6) // was away: a majority does without it
 			if _, changed := p.settle(now, 1); changed {
 				changes++
 			}
@@ -53,7 +53,7 @@ func TestTheTimeoutRisesAtOnceAndFallsSlowly(t *testing.T) {
 	if p.timeout != sharedLimits.least {
 		t.Errorf("with delays of 1 ms T is %d, want the least, %d", p.timeout, sharedLimits.least)
 	}
-	p.peer(2).delays[0].add(800e6) // one stall is no pace
+	p.peer(2).beats[0].add(800e6) // one stall is no pace
 	feed(1e6, 3)
 	if p.timeout != sharedLimits.least {
 		t.Errorf("after a single stall T is %d, want the least, %d", p.timeout, sharedLimits.least)
@@ -73,6 +73,15 @@ func TestTheTimeoutRisesAtOnceAndFallsSlowly(t *testing.T) {
 	}
 	if changes := feed(5e6, 8); changes > 4 {
 		t.Errorf("T changed %d times on its way down", changes)
+	}
+	was := pace{limits: dedicatedLimits, timeout: dedicatedLimits.first, guessed: true, since: 1}
+	for at := int64(1); at < 3e9; at += 10e6 {
+		was.peer(2).beats[0].add(300e3)
+		was.peer(2).entries[0].add(4e6)
+		was.settle(at, 1)
+	}
+	if was.timeout < 16e6 || was.timeout > 20e6 {
+		t.Errorf("with syncs of 4 ms T is %d three seconds after a guess of %d, want about four times as much", was.timeout, dedicatedLimits.first)
 	}
 	fixed := pace{limits: sharedLimits, timeout: 77, fixed: true}
 	if got, changed := fixed.settle(paceWindow*3, 1); got != 77 || changed {
