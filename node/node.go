@@ -84,6 +84,7 @@ type Node struct {
 	votes   votes
 	pace    pace
 	persist persist
+	disk    diskState
 	applied uint64 // applied <= commit
 	commit  uint64 // what the core lets us apply
 

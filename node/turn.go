@@ -20,6 +20,7 @@ func (n *Node) Turn(now int64, drained bool) {
 		return
 	}
 	n.setTimeout(now)
+	n.watchDisk(now)
 	if drained && now >= n.core.Deadline() {
 		n.core.Tick(now)
 		n.absorb(now)
