@@ -96,6 +96,18 @@ func TestAFollowerWhoseDiskHangsSaysSo(t *testing.T) {
 	l.until(2e9, "the leader knows", func() bool {
 		return slices.ContainsFunc(n.core.Status().Peers, func(p raft.PeerStatus) bool { return p.ID == hung && p.Disk == raft.DiskStalled })
 	})
+	l.stuck[hung] = false
+	l.pass(stallMemory / 2)
+	if got := l.nodes[hung].disk.state; got != raft.DiskSlow {
+		t.Errorf("a second after its stall the disk is in state %d, want slow", got)
+	}
+	l.pass(stallMemory)
+	if got := l.nodes[hung].disk.state; got != raft.DiskWell {
+		t.Errorf("long after its stall the disk is in state %d, want well", got)
+	}
+	l.stuck[hung] = true
+	l.put(3)
+	l.pass(l.nodes[hung].disk.bound)
 	n.HandOver(l.now)
 	l.until(2e9, "another leader", func() bool { return l.leader() != nil && l.leader() != n })
 	if l.leader().ID() == hung {
