@@ -19,7 +19,7 @@ import (
 //	                                 `-- InlinePatience passes --> the guard's goroutine is the loop,
 //	                                                               this one says how the sync ended, and ends
 type guard struct {
-	inside atomic.Int64 // since when the loop is inside a sync, on the shell's clock; 0: it is not
+	inside atomic.Int64 // since when the loop is inside a sync, by lasts; 0: it is not
 	armed  atomic.Bool  // the timer runs
 	timer  *time.Timer
 }
@@ -36,7 +36,7 @@ const hangWait = 2 * time.Second
 // guarded makes a batch durable inside the loop. It says whether the loop is
 // still the caller's: if not, the result is on its way to whoever has it now.
 func (s *shell) guarded(b *wal.Batch) (mine bool, err error) {
-	began := s.now()
+	began := s.lasts()
 	s.guard.inside.Store(began)
 	if !s.guard.armed.Load() {
 		s.guard.armed.Store(true)
@@ -61,7 +61,7 @@ func (s *shell) watch(ctx context.Context) {
 	if since == 0 {
 		return
 	}
-	if left := since + InlinePatience - s.now(); left > 0 {
+	if left := since + InlinePatience - s.lasts(); left > 0 {
 		s.guard.armed.Store(true)
 		s.guard.timer.Reset(time.Duration(left))
 		return
@@ -73,6 +73,9 @@ func (s *shell) watch(ctx context.Context) {
 	}
 	s.run(ctx)
 }
+
+// lasts is the guard's own time: the loop's clock belongs to the loop.
+func (s *shell) lasts() int64 { return int64(time.Since(s.clock.began)) + 1 }
 
 // run is the loop until it ends for good, or another goroutine has it.
 func (s *shell) run(ctx context.Context) {

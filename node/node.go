@@ -63,12 +63,15 @@ type Node struct {
 
 	founding       founding
 	configurations configurations
-	ledTerm        uint64   // the term this server leads, 0 when it does not
-	ledLast        uint64   // the last entry it proposed when it stopped leading
-	turnAt         int64    // when the turn under way began
-	due            int64    // when the next is due, 0: not known
-	toldLeader     uint16   // the leader that the last log line named
-	standing       bool     // a log line said that this server stands, and nothing has come of it yet
+	ledTerm        uint64 // the term this server leads, 0 when it does not
+	ledLast        uint64 // the last entry it proposed when it stopped leading
+	turnAt         int64  // when the turn under way began
+	due            int64  // when the next is due, 0: not known
+	toldLeader     uint16 // the leader that the last log line named
+	standing       bool   // a log line said that this server stands, and nothing has come of it yet
+	twins          []twin
+	twinsAsked     uint64   // questions whether a process is alive
+	doubtAt        int64    // next time we ask that of our own id
 	foreign        []uint16 // servers of another cluster at our servers' addresses, told once
 
 	// Inbound, reused from datagram to datagram.
@@ -132,7 +135,7 @@ func Open(o Options, now int64) (*Node, error) {
 		n.beginFounding(now)
 		return n, nil
 	}
-	if err := n.startCore(now, recovery); err != nil {
+	if err := n.startCore(now, recovery, false); err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
 	return n, nil
@@ -146,8 +149,9 @@ func (o Options) withDefaults() Options {
 }
 
 // startCore begins to take part in Raft: the founding list is the
-// configuration at index 0, later ones are entries of the log.
-func (n *Node) startCore(now int64, recovery *wal.Recovery) error {
+// configuration at index 0, later ones are entries of the log. A fresh one was
+// blank until now: it has promised nothing that a restart could have forgotten.
+func (n *Node) startCore(now int64, recovery *wal.Recovery, fresh bool) error {
 	list, err := wire.DecodeConfiguration(n.identity.List)
 	if err != nil {
 		return fmt.Errorf("%s: the founding list: %w", n.o.Dir, err)
@@ -155,7 +159,7 @@ func (n *Node) startCore(now int64, recovery *wal.Recovery) error {
 	start := raft.Start{
 		Configs: []raft.IndexedConfiguration{{Index: 0, Configuration: toRaft(&list)}},
 		Hard:    raft.HardState{Term: recovery.Hard.Term, Vote: recovery.Hard.Vote},
-		Last:    recovery.Last, Voteless: recovery.Voteless,
+		Last:    recovery.Last, Voteless: recovery.Voteless, Fresh: fresh,
 	}
 	for _, r := range recovery.Terms {
 		start.Terms = append(start.Terms, raft.TermRun{First: r.First, Term: r.Term})

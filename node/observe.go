@@ -39,5 +39,7 @@ type Counters struct {
 	VotesRefused       uint64 // and pre-votes, by this server
 	DiskStalls         uint64 // syncs that took so long that another server should have led
 	StallsHandedOver   uint64 // of them, those for which leadership was handed over
+	Twins              uint64 // incarnations seen alive from two boots at once
+	Restored           uint64 // members that lacked what they had acknowledged
 	Refused            uint64 // ICMP port unreachable seen
 }

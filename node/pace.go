@@ -82,13 +82,12 @@ const (
 	mostResend     = 30e6 // ns
 )
 
-// TimeoutLimits tell between which bounds a profile's T lies.
-func TimeoutLimits(dedicated bool) (least, most time.Duration) {
-	l := sharedLimits
+// FirstTimeout is T of a profile before anything is measured.
+func FirstTimeout(dedicated bool) time.Duration {
 	if dedicated {
-		l = dedicatedLimits
+		return time.Duration(dedicatedLimits.first)
 	}
-	return time.Duration(l.least), time.Duration(l.most)
+	return time.Duration(sharedLimits.first)
 }
 
 // newPace is what a server measures with before it has measured anything.

@@ -103,7 +103,7 @@ const (
 
 // checkTimes looks at those that were given; 0 is the server's own choice, and then the one follows the other.
 func (o *serveFlags) checkTimes() error {
-	_, timeout := node.TimeoutLimits(o.profile.value == "dedicated")
+	timeout := node.FirstTimeout(o.profile.value == "dedicated")
 	if o.timeout != 0 {
 		timeout = o.timeout
 	}
