@@ -21,6 +21,7 @@ func (n *Node) Deliver(now int64, from netip.AddrPort, datagram []byte) {
 	if n.err != nil {
 		return
 	}
+	n.woke(now)
 	if n.chaos.cut && !n.endCut(now) {
 		n.deliverCut(now, from, datagram)
 		return

@@ -388,7 +388,8 @@ func (s *server) inspectFounding(datagram []byte) {
 }
 
 // persist starts the node's next batch: written now, synced when its time has
-// passed. A follower's loop may block in it, a leader's never does.
+// passed. A follower's loop may block in it, though not for long; a leader's
+// never does.
 func (s *server) persist() {
 	inline := s.node.Inline() && s.knobs.Inline
 	b := s.node.Batch()
@@ -410,6 +411,15 @@ func (s *server) persist() {
 	}
 	s.blocked = inline
 	process := s.process
+	if inline && end-s.now > node.InlinePatience {
+		inline = false
+		s.after(node.InlinePatience, func() {
+			if s.process == process { // the guard takes the loop over
+				s.blocked = false
+				s.wake(s.now)
+			}
+		})
+	}
 	s.at(end, func() {
 		if s.process == process {
 			s.complete(j, inline)

@@ -108,7 +108,7 @@ var ruled = []mutant{
 		{"wal/record.go", "\t\tif isZero(body[p : p+sectorBytes]) {\n\t\t\thit = true", "\t\tif isZero(body[p : p+sectorBytes]) {\n\t\t\thit = false"},
 	}},
 	{230, "rule 13: a server with a damaged log leads", "tests", raftTests, []edit{
-		{"node/raft/election.go", "if c.voteless || c.damage.any() {", "if c.voteless {"},
+		{"node/raft/election.go", "c.disk == DiskStalled || c.damage.any() {", "c.disk == DiskStalled {"},
 	}},
 	{231, "rule 13: a server acknowledges past its damage", "tests", raftTests, []edit{
 		{"node/raft/replicate.go", "m.Match = min(c.proven, c.durable, c.damage.first()-1)", "m.Match = min(c.proven, c.durable)"},
