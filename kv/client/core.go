@@ -16,6 +16,7 @@ const (
 	lateMin      = int64(8 * time.Millisecond) // the shell's grain: sooner would wake its receiver for every operation
 	helloMin     = int64(20 * time.Millisecond)
 	helloMax     = int64(250 * time.Millisecond)
+	helloAgain   = int64(time.Second)      // between two questions to a leader that answers
 	sessionIdle  = int64(30 * time.Second) // nothing outstanding for so long: register anew
 	oneShotUse   = int64(20 * time.Second) // no new command in a one-shot session after so long
 	registerUse  = kv.Horizon / 2          // no registration with a log time told longer ago
