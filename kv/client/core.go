@@ -191,6 +191,15 @@ func (c *Core) Cancel(now int64, h Handle, token uint64) {
 	}
 }
 
+// Expire is Cancel for an operation whose time is over by its caller's clock: it ends as at its deadline, and says what
+// was tried.
+func (c *Core) Expire(now int64, h Handle, token uint64) {
+	c.now = max(c.now, now)
+	if int(h) < len(c.ops) && c.ops[h].state != stateFree && c.ops[h].token == token {
+		c.giveUp(int32(h), nil)
+	}
+}
+
 // CancelAll ends all operations, for the cause given.
 func (c *Core) CancelAll(now int64, cause error) {
 	c.now = max(c.now, now)
