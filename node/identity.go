@@ -15,7 +15,7 @@ import (
 // once a founding reached it, the list of its cluster. It is the body of the
 // log's founding record, written again at the head of every segment.
 //
-//	offset  0  version 1 | flags 1 (1: has a list, 2: was removed) | id 2 | name length 2 | voters 2
+//	offset  0  version 1 | flags 1 (1: has a list, 2: leases, 4: was removed) | id 2 | name length 2 | voters 2
 //	        8  incarnation 8
 //	       16  voter ids 2 each | name | pool length 4 | pool | list length 4 | list
 //	           | if removed: index 8 of the configuration that did it
@@ -25,6 +25,7 @@ type identity struct {
 	Name        string
 	Voters      []uint16      // the first voters, ascending; the lowest founds
 	Pool        []wire.Server // every server that init was told of
+	Leases      bool          // what this server founds allows them; the list says whether its cluster does
 	List        []byte        // encoded founding configuration; nil while blank
 	Left        uint64        // the last committed configuration that left this server out; 0: none did
 }
@@ -34,7 +35,8 @@ const (
 	identityHeaderBytes = 16
 
 	hasList    = 1 // flags
-	wasRemoved = 2
+	withLeases = 2
+	wasRemoved = 4
 )
 
 func (d *identity) encode() []byte {
@@ -45,6 +47,9 @@ func (d *identity) encode() []byte {
 	}
 	if d.Left != 0 {
 		b[1] |= wasRemoved
+	}
+	if d.Leases {
+		b[1] |= withLeases
 	}
 	binary.LittleEndian.PutUint16(b[2:], d.ID)
 	binary.LittleEndian.PutUint16(b[4:], uint16(len(d.Name)))
@@ -73,6 +78,7 @@ func (d *identity) decode(b []byte) error {
 		return fmt.Errorf("version %d, want %d", b[0], identityVersion)
 	}
 	flags := b[1]
+	d.Leases = flags&withLeases != 0
 	d.ID = binary.LittleEndian.Uint16(b[2:])
 	name := int(binary.LittleEndian.Uint16(b[4:]))
 	voters := int(binary.LittleEndian.Uint16(b[6:]))
@@ -133,6 +139,7 @@ type InitOptions struct {
 	ID           uint16
 	Pool         []wire.Server
 	Voters       []uint16 // empty: all of the pool
+	Leases       bool     // a cluster that this server founds lets its leaders serve reads by a lease
 	Name         string
 	SegmentBytes int64 // 0: the log's default
 	Random       func() uint64
@@ -146,7 +153,7 @@ func Init(o InitOptions) error {
 	if err := checkInit(&o); err != nil {
 		return err
 	}
-	d := identity{ID: o.ID, Incarnation: o.Random() | 1, Name: o.Name, Pool: o.Pool, Voters: o.Voters}
+	d := identity{ID: o.ID, Incarnation: o.Random() | 1, Name: o.Name, Pool: o.Pool, Voters: o.Voters, Leases: o.Leases}
 	return wal.Create(wal.Options{FS: o.FS, Dir: o.Dir, SegmentBytes: o.SegmentBytes, Random: o.Random}, d.encode())
 }
 

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -31,7 +32,10 @@ type lab struct {
 	datagram int                                        // largest datagram of servers started from now on; 0: by the address
 	silent   bool                                       // dead servers send no ICMP
 	stuck    map[uint16]bool                            // servers whose syncs do not end
-	moved    map[uint16]netip.AddrPort                  // servers that are elsewhere now
+	leases   bool                                       // servers made from now on found a cluster with leases
+	ends     error                                      // what may end a server
+	ended    []error
+	moved    map[uint16]netip.AddrPort // servers that are elsewhere now
 }
 
 type flight struct {
@@ -78,8 +82,10 @@ func (l *lab) id(a netip.AddrPort) uint16 {
 }
 
 // newLab makes count servers of which the first voters found the cluster.
-func newLab(t testing.TB, count, voters int) *lab {
-	l := &lab{t: t, now: 1, nodes: map[uint16]*Node{}, disks: map[uint16]*vfs.Mem{}, random: 1, stuck: map[uint16]bool{}, held: map[uint16]*wal.Batch{}, moved: map[uint16]netip.AddrPort{}}
+func newLab(t testing.TB, count, voters int) *lab { return newLabWith(t, count, voters, false) }
+
+func newLabWith(t testing.TB, count, voters int, leases bool) *lab {
+	l := &lab{leases: leases, t: t, now: 1, nodes: map[uint16]*Node{}, disks: map[uint16]*vfs.Mem{}, random: 1, stuck: map[uint16]bool{}, held: map[uint16]*wal.Batch{}, moved: map[uint16]netip.AddrPort{}}
 	var first []uint16
 	for id := uint16(1); id <= uint16(count); id++ {
 		l.pool = append(l.pool, wire.Server{ID: id, Addr: labAddr(id).String()})
@@ -105,7 +111,7 @@ func (l *lab) next() uint64 {
 // wipe gives a server a new, blank directory.
 func (l *lab) wipe(id uint16, voters []uint16) {
 	l.disks[id] = vfs.NewMem()
-	err := Init(InitOptions{FS: l.disks[id], Dir: "d", ID: id, Pool: append([]wire.Server(nil), l.pool...), Voters: append([]uint16(nil), voters...), SegmentBytes: 256 << 10, Random: l.next})
+	err := Init(InitOptions{FS: l.disks[id], Dir: "d", ID: id, Pool: append([]wire.Server(nil), l.pool...), Voters: append([]uint16(nil), voters...), SegmentBytes: 256 << 10, Random: l.next, Leases: l.leases})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -158,8 +164,12 @@ func (l *lab) turn(step int64) {
 			n.Turn(l.now, true)
 			l.collect(id, n)
 		}
-		if n.Err() != nil {
-			l.t.Fatalf("server %d: %v", id, n.Err())
+		if err := n.Err(); err != nil {
+			if l.ended = append(l.ended, err); l.ends == nil || !errors.Is(err, l.ends) {
+				l.t.Fatalf("server %d: %v", id, err)
+			}
+			l.kill(id)
+			return
 		}
 		at = min(at, max(n.Deadline(), l.now))
 	})

@@ -69,11 +69,14 @@ type Node struct {
 
 	founding       founding
 	configurations configurations
-	ledTerm        uint64   // the term this server leads, 0 when it does not
-	ledLast        uint64   // the last entry it proposed when it stopped leading
-	turnAt         int64    // when the turn under way began
-	toldLeader     uint16   // the leader that the last log line named
-	standing       bool     // a log line said that this server stands, and nothing has come of it yet
+	ledTerm        uint64 // the term this server leads, 0 when it does not
+	ledLast        uint64 // the last entry it proposed when it stopped leading
+	turnAt         int64  // when the turn under way began
+	toldLeader     uint16 // the leader that the last log line named
+	standing       bool   // a log line said that this server stands, and nothing has come of it yet
+	twins          []twin
+	twinsAsked     uint64   // questions whether a process is alive
+	doubtAt        int64    // next time we ask that of our own id
 	left           uint64   // the configuration that removed this server; 0: none did, or a later one names it
 	addressAt      int64    // when silent servers are next told where this one is
 	foreign        []uint16 // servers of another cluster at our servers' addresses, told once
@@ -141,7 +144,7 @@ func Open(o Options, now int64) (*Node, error) {
 		n.beginFounding(now)
 		return n, nil
 	}
-	if err := n.startCore(now, recovery); err != nil {
+	if err := n.startCore(now, recovery, false); err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
 	return n, nil
@@ -164,8 +167,9 @@ func (o Options) withDefaults() Options {
 }
 
 // startCore begins to take part in Raft: the founding list is the
-// configuration at index 0, later ones are entries of the log.
-func (n *Node) startCore(now int64, recovery *wal.Recovery) error {
+// configuration at index 0, later ones are entries of the log. A fresh one was
+// blank until now: it has promised nothing that a restart could have forgotten.
+func (n *Node) startCore(now int64, recovery *wal.Recovery, fresh bool) error {
 	list, err := wire.DecodeConfiguration(n.identity.List)
 	if err != nil {
 		return fmt.Errorf("%s: the founding list: %w", n.o.Dir, err)
@@ -173,7 +177,7 @@ func (n *Node) startCore(now int64, recovery *wal.Recovery) error {
 	start := raft.Start{
 		Configs: []raft.IndexedConfiguration{{Index: 0, Configuration: toRaft(&list)}},
 		Hard:    raft.HardState{Term: recovery.Hard.Term, Vote: recovery.Hard.Vote},
-		Last:    recovery.Last, Voteless: recovery.Voteless, Left: n.identity.Left,
+		Last:    recovery.Last, Voteless: recovery.Voteless, Fresh: fresh, Left: n.identity.Left,
 	}
 	for _, r := range recovery.Terms {
 		start.Terms = append(start.Terms, raft.TermRun{First: r.First, Term: r.Term})
