@@ -573,6 +573,9 @@ func (w *witness) Committed(index, term, sum uint64) {
 	w.trace.add(10, uint64(w.id), index, term, sum)
 	w.checker.commits(w.id, index, identity{term, sum})
 	w.checkLogTime()
+	if index%stateEvery == 0 {
+		w.checker.sameState(w.id, index-1, w.node.Store().Hash())
+	}
 }
 
 // checkLogTime: SAFETY 19, log time moves by leaders' clocks only while they
