@@ -24,6 +24,7 @@ type peer struct {
 	resetSeq          uint64 // rejects of messages before this one are about a past that is over
 	contact           int64  // when it last answered in this term
 	promised          int64  // the timeout it last promised, 0: unknown
+	lease             lease
 	round, roundSent  uint64
 	heartbeatAt       int64
 	resendAt          int64

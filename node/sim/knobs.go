@@ -90,6 +90,7 @@ type knobs struct {
 	FaultEvery      int64
 	ChangeEvery     int64 // about so often an operator asks for something
 	StayBroken      bool  // a minority is never healed
+	Leases          bool  // leaders may serve reads by a lease
 	Unbounded       Class // Clone or Restore: safety is not owed; 0: it is
 	Late            bool  // that comes when all else is healed
 	Faults          [Classes]bool
@@ -128,6 +129,7 @@ func draw(r *rand.Rand) knobs {
 	// One of these is always there, so that no seed is a calm one.
 	k.Faults[[]Class{Loss, Cut, CutOneWay, Pause, Kill, PowerCut}[r.IntN(6)]] = true
 	k.drawOperator(r)
+	k.drawLeases(r)
 	return k
 }
 

@@ -54,17 +54,19 @@ const (
 	MarkNotApplied
 	MarkOneShot
 	MarkLarge
-	MarkTwin     // a clone was noticed
-	MarkRestored // a restored directory was
-	MarkRoll     // a log went on in another segment
-	MarkFailed   // and those after it, a kind of disk call each
-	Marks        = MarkFailed + Mark(vfs.OpLock)
+	MarkLeaseRead   // released without a round
+	MarkLeaseRanOut // at a leader that does not know yet that another leads
+	MarkTwin        // a clone was noticed
+	MarkRestored    // a restored directory was
+	MarkRoll        // a log went on in another segment
+	MarkFailed      // and those after it, a kind of disk call each
+	Marks           = MarkFailed + Mark(vfs.OpLock)
 )
 
 var markNames = [MarkFailed]string{"pre-vote", "vote", "grant", "refused:term", "refused:promised", "refused:voted", "refused:log", "refused:voteless",
 	"refused:yield", "refused:removed", "transfer-vote", "timeout-now", "probe", "hint-vote", "hint-grant", "read-ask", "read-answer", "reject",
 	"resend", "heartbeat", "truncation", "rewrite", "damaged", "voteless", "learner-phase", "joint-phase", "stable-again", "joint-undone", "gave-up", "leader-removed",
-	"part", "fragment", "join", "repeat", "replay-dropped", "foreign-dropped", "incarnation-dropped", "blank-asked", "told-unknown", "told-not-applied", "one-shot", "large-value", "twin-noticed", "restored-noticed", "segment-rolled"}
+	"part", "fragment", "join", "repeat", "replay-dropped", "foreign-dropped", "incarnation-dropped", "blank-asked", "told-unknown", "told-not-applied", "one-shot", "large-value", "lease-read", "lease-run-out", "twin-noticed", "restored-noticed", "segment-rolled"}
 
 func (m Mark) String() string {
 	if m < MarkFailed {
@@ -187,7 +189,12 @@ func (m *Met) process(n *node.Node) {
 	m[MarkBlankAsked] += c.DroppedBlank
 	m[MarkTwin] += c.Twins
 	m[MarkRestored] += c.Restored
-	if core := n.Core(); core != nil && core.Progress().GaveUp.Operation != 0 {
+	core := n.Core()
+	if core == nil {
+		return
+	}
+	m[MarkLeaseRead] += core.LeaseReads()
+	if core.Progress().GaveUp.Operation != 0 {
 		m[MarkGaveUp]++
 	}
 }

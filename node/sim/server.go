@@ -101,7 +101,7 @@ func (s *server) make() {
 	}
 	s.hookDisk()
 	err := node.Init(node.InitOptions{FS: s.disk, Dir: dataDir, ID: s.id, Pool: append([]wire.Server(nil), s.pool...), Voters: append([]uint16(nil), s.firstVoters...),
-		Name: "sim", SegmentBytes: s.knobs.SegmentBytes, Random: s.random.Uint64})
+		Name: "sim", SegmentBytes: s.knobs.SegmentBytes, Random: s.random.Uint64, Leases: s.knobs.Leases})
 	switch {
 	case errors.Is(err, errInjected):
 		s.tell("server %d: init: %v", s.id, err)
@@ -504,6 +504,7 @@ func (w *witness) Leader(term uint64) {
 	w.trace.add(6, uint64(w.now), uint64(w.id), term)
 	w.leaders++
 	w.checker.leader(w.id, term)
+	w.leasesOver(w.id, term)
 }
 
 func (w *witness) Appended(index, term, sum uint64, kind uint8) {
