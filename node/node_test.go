@@ -86,7 +86,7 @@ func TestAnEntryLargerThanThisPeersDatagramIsFragmented(t *testing.T) {
 		}
 		l.start(id)
 	}
-	l.until(20e9, "the server that was away has what it missed", func() bool {
+	l.until(2e9, "the server that was away has what it missed", func() bool {
 		v, _, _, _ := l.nodes[away].store.Get(key(3))
 		return bytes.Equal(v, bytes.Repeat(key(3), 2500))
 	})

@@ -77,6 +77,9 @@ var ruled = []mutant{
 	{194, "rule 9: a restored directory is not noticed", "tests", nodeTests, []edit{
 		{"node/raft/progress.go", "(m.RejectPrev <= p.acked || m.Hint < p.acked)", "m.RejectPrev == 0"},
 	}},
+	{195, "rule 9: a process does not look for its own twin", "tests", nodeTests, []edit{
+		{"node/twin.go", "if to := n.out.peerAt(now, n.identity.ID); to.IsValid() && to != from {", "if to := n.out.peerAt(now, n.identity.ID); !to.IsValid() {"},
+	}},
 	{200, "rule 10: a later leader takes a joint configuration back", "R10", raftTests, []edit{
 		{"node/raft/change.go", "case c.joint && k.Index < c.firstOfTerm:", "case c.joint && k.Index == 0:"},
 	}},
@@ -116,7 +119,7 @@ var ruled = []mutant{
 	{240, "rule 14: answers leave though their sync failed", "S6, S9", nodeTests, []edit{
 		{"node/persist.go", "\tif err != nil {\n\t\tn.fail(err)\n\t\treturn\n\t}\n\tindex, term, synced", "\tif err != nil {\n\t\tn.logger.Error(\"sync\", \"err\", err)\n\t}\n\tindex, term, synced"},
 	}},
-	{260, "rule 16: an entry larger than the datagram is not sent", "E3", nodeTests, []edit{
+	{260, "rule 16: an entry larger than the datagram is not sent", "tests, E3", nodeTests, []edit{
 		{"node/outbound.go", "\t\to.sendLarge(now, to, dst, wire.KindAppend, body)\n", ""},
 	}},
 	{280, "rule 18: a repetition by the network is refused as if it were a copy", "tests, E2", nodeTests, []edit{
