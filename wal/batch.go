@@ -1,10 +1,9 @@
 package wal
 
 import (
+	"errors"
 	"fmt"
 	"path"
-
-	"balsa/wal/vfs"
 )
 
 // Batch is what one Write and one Sync make durable. It is the log's; Release gives it back.
@@ -18,8 +17,10 @@ type Batch struct {
 	start   int   // in buf, of the open batch of records
 	recs    []int // headers of the open batch, in buf
 	extents []extent
-	slot    bool // write slotBuf to the page of the last segment
-	rolls   bool // the segment changes within
+	written int    // of extents
+	oldest  uint64 // if a segment begins within: the oldest one that its header names
+	slot    bool   // write slotBuf to the page of the last segment
+	rolls   bool   // the segment changes within
 	slotBuf [sectorBytes]byte
 	slotOff int64
 }
@@ -84,14 +85,17 @@ func (l *Log) Release(b *Batch) {
 
 // Write writes the batch: one call for all its records unless the segment changes within, and one more for a hard
 // state's slot. Where it changes, the old segment is sealed and synced before the first byte of the new one.
-// The first error latches: this and every later Write and Sync return it.
+// The first error latches: this and every later Write and Sync return it. ErrFull alone does not: the same Write may be
+// called again, and goes on where it was.
 func (b *Batch) Write() error {
 	l := b.l
 	if err := l.Err(); err != nil {
 		return err
 	}
-	for i := range b.extents {
-		if err := b.writeExtent(&b.extents[i]); err != nil {
+	for ; b.written < len(b.extents); b.written++ {
+		if err := b.writeExtent(&b.extents[b.written]); errors.Is(err, ErrFull) {
+			return err
+		} else if err != nil {
 			return l.fail(err)
 		}
 	}
@@ -129,51 +133,16 @@ func (b *Batch) writeExtent(e *extent) error {
 
 // openNext makes segment seq the active one, whose predecessor is sealed and synced.
 func (l *Log) openNext(seq uint64) error {
-	if err := l.ensureSpare(seq); err != nil {
-		return err
-	}
-	if l.file != nil {
-		if err := l.file.Close(); err != nil {
-			return fmt.Errorf("wal: close segment %d: %w", seq-1, err)
-		}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.file, l.spareFile = l.spareFile, nil
-	l.active.Store(seq)
-	return nil
-}
-
-// ensureSpare makes segment seq unless it is ready.
-func (l *Log) ensureSpare(seq uint64) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.prepared.Load() >= seq {
-		return nil
-	}
-	f, err := makeSegment(l.o.FS, l.o.Dir, seq, l.sizeOf(seq), nil)
+	next, err := l.takeSpareFile(seq)
 	if err != nil {
 		return err
 	}
-	l.spareFile = f
-	l.prepared.Store(seq)
-	return nil
-}
-
-// NeedsSpare says that the segment after the active one is not ready.
-func (l *Log) NeedsSpare() bool {
-	return l.prepared.Load() <= l.active.Load() && l.Err() == nil
-}
-
-// Prepare makes the next segment, zeroed and durable, unless it is there. Any one goroutine may call it beside the
-// owner and the writer. An error (a full disk) does not latch; the roll that needs the segment tries again.
-func (l *Log) Prepare() error {
-	if err := l.Err(); err != nil {
-		return err
-	}
-	for l.NeedsSpare() {
-		if err := l.ensureSpare(l.active.Load() + 1); err != nil {
-			return err
+	old := l.file
+	l.file = next
+	l.active.Store(seq)
+	if old != nil {
+		if err := old.Close(); err != nil {
+			return fmt.Errorf("wal: close segment %d: %w", seq-1, err)
 		}
 	}
 	return nil
@@ -195,24 +164,25 @@ func (b *Batch) Sync() error {
 	if end := place(e.seq, e.off+int64(e.to-e.from)); end > l.durable.Load() {
 		l.durable.Store(end)
 	}
+	if b.oldest > l.spares.unused.Load() {
+		l.spares.unused.Store(b.oldest)
+	}
 	return nil
 }
 
 // Close gives the files and the directory back. What was not synced may be lost.
 func (l *Log) Close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.readers.close()
-	var first error
-	for _, f := range []vfs.File{l.file, l.spareFile} {
-		if f == nil {
-			continue
-		}
-		if err := f.Close(); err != nil && first == nil {
-			first = fmt.Errorf("wal: close %s: %w", path.Base(l.o.Dir), err)
+	first := l.spares.close()
+	if l.file != nil {
+		if err := l.file.Close(); err != nil && first == nil {
+			first = err
 		}
 	}
-	l.file, l.spareFile = nil, nil
+	if first != nil {
+		first = fmt.Errorf("wal: close %s: %w", path.Base(l.o.Dir), first)
+	}
+	l.file = nil
 	l.fail(fmt.Errorf("wal: the log is closed"))
 	if err := l.lock.Close(); err != nil && first == nil {
 		first = err
