@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"path"
+
+	"balsa/wal/vfs"
 )
 
 // Batch is what one Write and one Sync make durable. It is the log's; Release gives it back.
@@ -100,7 +102,7 @@ func (b *Batch) Write() error {
 		}
 	}
 	if b.slot {
-		if _, err := l.file.WriteAt(b.slotBuf[:], b.slotOff); err != nil {
+		if err := l.write(b.slotBuf[:], b.slotOff, false); err != nil {
 			return l.fail(fmt.Errorf("wal: write hard state to segment %d: %w", l.active.Load(), err))
 		}
 	}
@@ -120,15 +122,40 @@ func (b *Batch) writeExtent(e *extent) error {
 			return err
 		}
 	}
-	if _, err := l.file.WriteAt(b.buf[e.from:e.to], e.off); err != nil {
+	if err := l.write(b.buf[e.from:e.to], e.off, b.alone()); err != nil {
 		return fmt.Errorf("wal: write %d bytes at %d of segment %d: %w", e.to-e.from, e.off, e.seq, err)
 	}
 	if e.seal {
-		if err := l.file.Sync(); err != nil {
+		if err := l.syncFile(); err != nil {
 			return fmt.Errorf("wal: sync segment %d, sealed: %w", e.seq, err)
 		}
 	}
 	return nil
+}
+
+// alone says that one write is all that the next sync is for.
+func (b *Batch) alone() bool {
+	return b.NeedsSync && len(b.extents) == 1 && !b.slot && !b.l.unsynced
+}
+
+// write writes to the active segment; with now, in a mode that can, it also makes the bytes durable.
+func (l *Log) write(p []byte, off int64, now bool) error {
+	if f, ok := l.file.(vfs.SyncWriter); ok && now {
+		_, err := f.WriteSyncAt(p, off)
+		return err
+	}
+	l.unsynced = true
+	_, err := l.file.WriteAt(p, off)
+	return err
+}
+
+// syncFile syncs the active segment, unless all in it was synced as it was written.
+func (l *Log) syncFile() error {
+	if !l.unsynced {
+		return nil
+	}
+	l.unsynced = false
+	return l.file.Sync()
 }
 
 // openNext makes segment seq the active one, whose predecessor is sealed and synced.
@@ -138,7 +165,7 @@ func (l *Log) openNext(seq uint64) error {
 		return err
 	}
 	old := l.file
-	l.file = next
+	l.file, l.unsynced = next, false
 	l.active.Store(seq)
 	if old != nil {
 		if err := old.Close(); err != nil {
@@ -157,7 +184,7 @@ func (b *Batch) Sync() error {
 	}
 	e := &b.extents[len(b.extents)-1]
 	if e.seq == l.active.Load() { // else the roll has synced it
-		if err := l.file.Sync(); err != nil {
+		if err := l.syncFile(); err != nil {
 			return l.fail(fmt.Errorf("wal: sync segment %d: %w", e.seq, err))
 		}
 	}

@@ -167,7 +167,7 @@ func hotSustained(b *testing.B, size, batch int) {
 	var running atomic.Bool
 	stop, ended := make(chan struct{}), make(chan error)
 	go fillWhile(l, &running, stop, ended)
-	var ratios []float64
+	var ratios, rate []float64
 	rounds := max(1, 48<<20/len(raw))
 	for b.Loop() {
 		began := time.Now()
@@ -183,13 +183,16 @@ func hotSustained(b *testing.B, size, batch int) {
 		mine := time.Since(began)
 		running.Store(false)
 		ratios = append(ratios, float64(bare)/float64(mine))
+		rate = append(rate, float64(rounds*len(raw))/1e6/bare.Seconds())
 	}
 	close(stop)
 	if err := <-ended; err != nil {
 		b.Fatal(err)
 	}
 	slices.Sort(ratios)
+	slices.Sort(rate)
 	b.ReportMetric(ratios[len(ratios)/2], "of-floor")
+	b.ReportMetric(rate[len(rate)/2], "floor-MB/s")
 	b.ReportMetric(0, "ns/op")
 }
 

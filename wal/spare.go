@@ -18,9 +18,12 @@ import (
 // doubt, and the same Write can be called again.
 var ErrFull = errors.New("wal: no space left for the next segment")
 
-// pieceBytes is what one Fill writes, and syncs so that it never leaves the disk a heap of work before the
-// writer's next sync.
-const pieceBytes = 256 << 10
+// A piece is what one Fill writes and syncs: small, so that it never leaves the disk a heap of work before the writer's
+// next sync; larger the further the filler is behind, since a sync for each small one would never catch up.
+const (
+	pieceBytes    = 256 << 10
+	maxPieceBytes = 4 << 20
+)
 
 // spares are the segments to come.
 type spares struct {
@@ -73,21 +76,21 @@ func (l *Log) NeedsSpare() bool {
 
 // FillDue says that the next segment is not as far along as the log is in the active one: time for the next Fill. When
 // it is not due, Fill may still be called, at leisure.
-func (l *Log) FillDue() bool {
-	active := l.active.Load()
-	if l.spares.prepared.Load() > active {
-		return false
-	}
-	d := l.durable.Load()
-	if d>>32 != active {
-		return false
+func (l *Log) FillDue() bool { return l.behind() > 0 }
+
+// behind is how many bytes the filler should be further, to be done with the next segment well before the log is with
+// the active one.
+func (l *Log) behind() int64 {
+	active, d := l.active.Load(), l.durable.Load()
+	if l.spares.prepared.Load() > active || d>>32 != active {
+		return 0
 	}
 	used, size := int64(d&(1<<32-1))*sectorBytes, l.sizeOf(active)
-	return l.spares.filled.Load() < l.sizeOf(active+1)*min(used+used/4+size/16, size)/size
+	return l.sizeOf(active+1)*min(used+used/4+size/16, size)/size - l.spares.filled.Load()
 }
 
-// Fill does one small piece of what NeedsSpare asks for: a quarter of a megabyte of zeros. Any one goroutine may call
-// it beside the owner and the writer. An error does not latch: ErrFull where space is short, and Low then warns the owner.
+// Fill does one small piece of what NeedsSpare asks for. Any one goroutine may call it beside the owner and the writer.
+// An error does not latch: ErrFull where space is short, and Low then warns the owner.
 func (l *Log) Fill() error {
 	if err := l.Err(); err != nil {
 		return err
@@ -98,7 +101,7 @@ func (l *Log) Fill() error {
 	if s.making.file == nil && (s.prepared.Load() > l.active.Load() && l.spareBytes(l.active.Load()) >= l.o.SpareBytes) {
 		return l.removeRetired()
 	}
-	return l.fillPiece()
+	return l.fillPiece(max(pieceBytes, l.behind()))
 }
 
 // Prepare calls Fill until nothing is left to do.
@@ -135,7 +138,7 @@ func (l *Log) ensureSpare(seq uint64) error {
 	s.work.Lock()
 	defer s.work.Unlock()
 	for s.prepared.Load() < seq {
-		if err := l.fillPiece(); err != nil {
+		if err := l.fillPiece(maxPieceBytes); err != nil {
 			return err
 		}
 	}
@@ -143,7 +146,7 @@ func (l *Log) ensureSpare(seq uint64) error {
 }
 
 // fillPiece goes on with the segment in the making, or begins one. A failure leaves nothing behind.
-func (l *Log) fillPiece() error {
+func (l *Log) fillPiece(n int64) error {
 	s := &l.spares
 	m := &s.making
 	var err error
@@ -151,7 +154,7 @@ func (l *Log) fillPiece() error {
 		err = l.beginSpare(max(s.prepared.Load(), l.active.Load()) + 1)
 	}
 	if err == nil {
-		err = m.fill(pieceBytes)
+		err = m.fill(min(n, maxPieceBytes))
 	}
 	if err == nil && m.done == m.size {
 		err = m.finish()

@@ -104,7 +104,8 @@ type Log struct {
 	active  atomic.Uint64 // the segment that Write writes to
 	spares  spares
 
-	file vfs.File // the active segment's; the writer's
+	file     vfs.File // the active segment's; the writer's
+	unsynced bool     // it was written to since its last sync
 }
 
 type failure struct{ err error }
