@@ -285,7 +285,7 @@ func (m *maker) reuse(seq uint64) (bool, error) {
 		return false, errors.Join(err, f.Close())
 	}
 	m.file = f
-	return true, nil
+	return true, m.fs.SyncDir(m.dir) // else a power cut may leave it both names, the old one and the next
 }
 
 func (m *maker) fill(n int64) error {
