@@ -39,7 +39,7 @@ var ErrNotLoopback = errors.New("not a loopback address")
 // the shell around a Node: it waits on the socket, tells the time, and hands a
 // leader's batches to a writer. Everything is decided in the Node.
 func Serve(ctx context.Context, c Config) error {
-	s := shell{config: c, clock: newClock(sinceBoot), finished: make(chan finished, 1), batches: make(chan *wal.Batch, 1), spares: make(chan struct{}, 1)}
+	s := shell{config: c, clock: newClock(sinceBoot), finished: make(chan finished, 1), batches: make(chan *wal.Batch, 1), spares: make(chan struct{}, 1), stopping: make(chan struct{})}
 	if err := s.open(); err != nil {
 		return err
 	}
@@ -54,6 +54,7 @@ func Serve(ctx context.Context, c Config) error {
 	err := s.loop(ctx)
 	close(s.batches)
 	close(s.spares)
+	close(s.stopping)
 	s.workers.Wait() // a batch under way ends first: the log is closed after its last write
 	return errors.Join(err, s.node.Close(), s.socket.Close())
 }
@@ -68,7 +69,9 @@ type shell struct {
 	finished chan finished   // from the writer
 	spares   chan struct{}   // asks the filler for the next segment
 	filling  bool
-	leaving  int64 // since when leadership is being handed over; 0: it is not
+	starved  bool          // the last attempt at it failed
+	stopping chan struct{} // closed when the loop has ended
+	leaving  int64         // since when leadership is being handed over; 0: it is not
 	filled   chan error
 }
 
@@ -84,7 +87,7 @@ func (s *shell) open() error {
 	}
 	n, err := Open(Options{
 		FS: vfs.OS, Dir: c.Data, Resolve: resolve, Random: random, SegmentBytes: c.SegmentBytes,
-		Timeout: int64(c.Timeout), Heartbeat: int64(c.Heartbeat), Chaos: c.Chaos, Break: c.Break, Logger: c.Logger,
+		Timeout: int64(c.Timeout), Heartbeat: int64(c.Heartbeat), Chaos: c.Chaos, Break: c.Break, Logger: c.Logger, Each: together,
 	}, s.now())
 	if err != nil {
 		return err
@@ -176,9 +179,12 @@ func (s *shell) collect(now int64) {
 	select {
 	case err := <-s.filled:
 		s.filling = false
-		if err != nil {
-			s.config.Logger.Warn("the next log segment cannot be prepared", "err", err)
+		if err != nil && !s.starved {
+			s.config.Logger.Warn("the next log segment cannot be prepared; writes are refused before this one is full", "err", err)
+		} else if err == nil && s.starved {
+			s.config.Logger.Info("the next log segment is prepared again")
 		}
+		s.starved = err != nil
 	default:
 	}
 }
@@ -206,6 +212,10 @@ func (s *shell) persist() bool {
 		return false
 	}
 	err := persistBatch(b)
+	if errors.Is(err, wal.ErrFull) {
+		s.batches <- b // the writer has the time to wait for space
+		return true
+	}
 	n.Persisted(s.now(), b, err)
 	if s.flush() != nil {
 		return true // the next receive tells
@@ -218,8 +228,27 @@ func (s *shell) persist() bool {
 func (s *shell) write() {
 	defer s.workers.Done()
 	for b := range s.batches {
-		s.finished <- finished{batch: b, err: persistBatch(b)}
+		err := persistBatch(b)
+		for errors.Is(err, wal.ErrFull) && s.wait(spaceWait) {
+			err = persistBatch(b)
+		}
+		s.finished <- finished{batch: b, err: err}
 		s.socket.Wake()
+	}
+}
+
+// spaceWait is how long a full disk is left alone before the next attempt.
+const spaceWait = 100 * time.Millisecond
+
+// wait says whether the time has passed without the server being stopped.
+func (s *shell) wait(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-s.stopping:
+		return false
 	}
 }
 
@@ -234,8 +263,41 @@ func (s *shell) askSpare() {
 func (s *shell) fill() {
 	defer s.workers.Done()
 	for range s.spares {
-		s.filled <- s.node.Log().Prepare()
+		err := s.fillAll()
+		if err != nil {
+			s.wait(spaceWait)
+		}
+		s.filled <- err
+		s.socket.Wake()
 	}
+}
+
+// fillAll makes what is asked for in small pieces: as fast as the log fills the
+// active segment, and at leisure when it does not, so that the disk is the
+// writer's.
+func (s *shell) fillAll() error {
+	log := s.node.Log()
+	for log.NeedsSpare() {
+		if err := log.Fill(); err != nil {
+			return err
+		}
+		if !log.FillDue() && !s.wait(fillRest) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// fillRest is the pause after a piece that nobody waits for: 50 MB/s at most.
+const fillRest = 5 * time.Millisecond
+
+// together lends the log's recovery as many hands as there are.
+func together(n int, do func(i int)) {
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { do(i) })
+	}
+	all.Wait()
 }
 
 // harm does what only the process can do to itself of what a chaos request
