@@ -38,6 +38,8 @@ type Counters struct {
 	Entries            uint64 // proposed here
 	Commands           uint64 // proposed here
 	VotesRefused       uint64 // and pre-votes, by this server
+	DiskStalls         uint64 // syncs that took so long that another server should have led
+	StallsHandedOver   uint64 // of them, those for which leadership was handed over
 	Twins              uint64 // incarnations seen alive from two boots at once
 	Restored           uint64 // members that lacked what they had acknowledged
 	Refused            uint64 // ICMP port unreachable seen

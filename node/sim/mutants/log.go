@@ -29,25 +29,25 @@ var logged = []mutant{
 		{"wal/wal.go", "durable, synced := l.durable.Load(), int64(0)", "durable, synced := place(l.seg.seq, l.off), int64(0)"},
 	}},
 	// Beyond the survey's list.
-	{500, "the file of a retired segment keeps its old name after a power cut", "tests", walTests, []edit{
+	{800, "the file of a retired segment keeps its old name after a power cut", "tests", walTests, []edit{
 		{"wal/spare.go", "return true, m.fs.SyncDir(m.dir)", "return true, nil"},
 	}},
-	{501, "a retired segment is used again before a durable header says that it is retired", "tests", walTests, []edit{
+	{801, "a retired segment is used again before a durable header says that it is retired", "tests", walTests, []edit{
 		{"wal/wal.go", "\tl.seg.oldest = from.seq\n", "\tl.seg.oldest = from.seq\n\tl.spares.unused.Store(from.seq)\n"},
 	}},
-	{502, "a full disk latches", "tests", append(walTests, nodeTests...), []edit{
+	{802, "a full disk latches", "tests", append(walTests, nodeTests...), []edit{
 		{"wal/batch.go", "errors.Is(err, ErrFull) {\n\t\t\treturn err", "errors.Is(err, ErrFull) {\n\t\t\treturn l.fail(err)"},
 	}},
-	{503, "a write with a sync of its own skips what was written before it", "tests", append(walTests, "./wal/vfs"), []edit{
+	{803, "a write with a sync of its own skips what was written before it", "tests", append(walTests, "./wal/vfs"), []edit{
 		{"wal/batch.go", "&& !b.slot && !b.l.unsynced", ""},
 	}},
-	{504, "a leader with a full disk goes on taking writes", "tests", nodeTests, []edit{
+	{804, "a leader with a full disk goes on taking writes", "tests", nodeTests, []edit{
 		{"node/inbound.go", "if n.log.Low() { // the disk", "if n.log.Low() && !n.Leading() { // the disk"},
 	}},
-	{505, "a whole body is not looked at when the log is read", "tests", walTests, []edit{
+	{805, "a whole body is not looked at when the log is read", "tests", walTests, []edit{
 		{"wal/whole.go", "if !c.fits(h, rec) || !isAll", "if !isAll"},
 	}},
-	{506, "the chain between batches is not looked at", "tests", walTests, []edit{
+	{806, "the chain between batches is not looked at", "tests", walTests, []edit{
 		{"wal/whole.go", "if found[0].h.prev != w.prev && !w.broken {", "if found[0].h.prev == 0 {"},
 	}},
 }
