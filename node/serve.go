@@ -42,7 +42,7 @@ var ErrNotLoopback = errors.New("not a loopback address")
 // leader's batches to a writer. Everything is decided in the Node.
 func Serve(ctx context.Context, c Config) error {
 	s := shell{config: c, clock: newClock(sinceBoot), finished: make(chan finished, 1), batches: make(chan *wal.Batch, 1), spares: make(chan struct{}, 1),
-		ended: make(chan error, 1)}
+		ended: make(chan error, 1), stopping: make(chan struct{})}
 	if err := s.open(); err != nil {
 		return err
 	}
@@ -60,6 +60,7 @@ func Serve(ctx context.Context, c Config) error {
 	err := <-s.ended
 	close(s.batches)
 	close(s.spares)
+	close(s.stopping)
 	if hangs := s.rest(); hangs != nil { // a batch under way ends first: the log is closed after its last write
 		return errors.Join(err, hangs, s.socket.Close())
 	}
@@ -78,7 +79,9 @@ type shell struct {
 	ended    chan error    // from the loop, whichever goroutine it is then
 	spares   chan struct{} // asks the filler for the next segment
 	filling  bool
-	leaving  int64 // since when leadership is being handed over; 0: it is not
+	starved  bool          // the last attempt at it failed
+	stopping chan struct{} // closed when the loop has ended
+	leaving  int64         // since when leadership is being handed over; 0: it is not
 	filled   chan error
 }
 
@@ -98,6 +101,7 @@ func (s *shell) open() error {
 	n, err := Open(Options{
 		FS: c.fs, Dir: c.Data, Resolve: resolve, Random: random, SegmentBytes: c.SegmentBytes,
 		Dedicated: c.Dedicated, Timeout: int64(c.Timeout), Heartbeat: int64(c.Heartbeat), Chaos: c.Chaos, Break: c.Break, Logger: c.Logger,
+		Each: together,
 	}, s.now())
 	if err != nil {
 		return err
@@ -193,9 +197,12 @@ func (s *shell) collect(now int64) {
 	select {
 	case err := <-s.filled:
 		s.filling = false
-		if err != nil {
-			s.config.Logger.Warn("the next log segment cannot be prepared", "err", err)
+		if err != nil && !s.starved {
+			s.config.Logger.Warn("the next log segment cannot be prepared; writes are refused before this one is full", "err", err)
+		} else if err == nil && s.starved {
+			s.config.Logger.Info("the next log segment is prepared again")
 		}
+		s.starved = err != nil
 	default:
 	}
 }
@@ -227,6 +234,10 @@ func (s *shell) persist() (blocked, mine bool) {
 	if !mine {
 		return true, false
 	}
+	if errors.Is(err, wal.ErrFull) {
+		s.batches <- b // the writer has the time to wait for space
+		return true, true
+	}
 	n.Persisted(s.now(), b, err)
 	if s.flush() != nil {
 		return true, true // the next receive tells
@@ -239,8 +250,31 @@ func (s *shell) persist() (blocked, mine bool) {
 func (s *shell) write() {
 	defer s.workers.Done()
 	for b := range s.batches {
-		s.finished <- finished{batch: b, err: persistBatch(b)}
+		s.finished <- finished{batch: b, err: s.whenSpace(b, persistBatch(b))}
 		s.socket.Wake()
+	}
+}
+
+// whenSpace goes on with a batch for which the disk had no space, until it has.
+func (s *shell) whenSpace(b *wal.Batch, err error) error {
+	for errors.Is(err, wal.ErrFull) && s.wait(spaceWait) {
+		err = persistBatch(b)
+	}
+	return err
+}
+
+// spaceWait is how long a full disk is left alone before the next attempt.
+const spaceWait = 100 * time.Millisecond
+
+// wait says whether the time has passed without the server being stopped.
+func (s *shell) wait(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-s.stopping:
+		return false
 	}
 }
 
@@ -255,8 +289,41 @@ func (s *shell) askSpare() {
 func (s *shell) fill() {
 	defer s.workers.Done()
 	for range s.spares {
-		s.filled <- s.node.Log().Prepare()
+		err := s.fillAll()
+		if err != nil {
+			s.wait(spaceWait)
+		}
+		s.filled <- err
+		s.socket.Wake()
 	}
+}
+
+// fillAll makes what is asked for in small pieces: as fast as the log fills the
+// active segment, and at leisure when it does not, so that the disk is the
+// writer's.
+func (s *shell) fillAll() error {
+	log := s.node.Log()
+	for log.NeedsSpare() {
+		if err := log.Fill(); err != nil {
+			return err
+		}
+		if !log.FillDue() && !s.wait(fillRest) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// fillRest is the pause after a piece that nobody waits for: 50 MB/s at most.
+const fillRest = 5 * time.Millisecond
+
+// together lends the log's recovery as many hands as there are.
+func together(n int, do func(i int)) {
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { do(i) })
+	}
+	all.Wait()
 }
 
 // harm does what only the process can do to itself of what a chaos request
