@@ -35,23 +35,23 @@ type LogSettings struct {
 
 // LogRow is one subject with one shape in one mode. Of a recovery, a batch is the whole opening.
 type LogRow struct {
-	Suite            string   `json:"suite"`
-	Subject          string   `json:"subject"`
-	Mode             string   `json:"mode"`
-	Record           int      `json:"record"`
-	Batch            int      `json:"batch"`
-	RecordsPerSecond float64  `json:"records_per_s"`
-	BytesPerSecond   float64  `json:"bytes_per_s"` // of the records; of a recovery, of what it reads
-	Bytes            int64    `json:"bytes,omitempty"`
-	P50              float64  `json:"p50_us"`
-	P90              float64  `json:"p90_us"`
-	P99              float64  `json:"p99_us"`
-	P999             float64  `json:"p999_us"`
-	Max              float64  `json:"max_us"`
-	TimesFloor       float64  `json:"times_floor"`     // records per second over the floor's
-	P50TimesFloor    float64  `json:"p50_times_floor"` // p50 over the floor's
-	Trials           []Turn `json:"trials"`          // each turn of it, beside the floor's turn of the same round
-	Syncs            int64    `json:"syncs"`           // batches
+	Suite            string  `json:"suite"`
+	Subject          string  `json:"subject"`
+	Mode             string  `json:"mode"`
+	Record           int     `json:"record"`
+	Batch            int     `json:"batch"`
+	RecordsPerSecond float64 `json:"records_per_s"`
+	BytesPerSecond   float64 `json:"bytes_per_s"` // of the records; of a recovery, of what it reads
+	Bytes            int64   `json:"bytes,omitempty"`
+	P50              float64 `json:"p50_us"`
+	P90              float64 `json:"p90_us"`
+	P99              float64 `json:"p99_us"`
+	P999             float64 `json:"p999_us"`
+	Max              float64 `json:"max_us"`
+	TimesFloor       float64 `json:"times_floor"`     // records per second over the floor's
+	P50TimesFloor    float64 `json:"p50_times_floor"` // p50 over the floor's
+	Trials           []Turn  `json:"trials"`          // each turn of it, beside the floor's turn of the same round
+	Syncs            int64   `json:"syncs"`           // batches
 	// Transactions of the file system's journal in the measured time, over the batches; those that a sync asked for
 	// apart. Null where there is no journal to be read.
 	JournalPerSync   *float64 `json:"journal_per_sync"`

@@ -21,6 +21,10 @@ func processorSeconds([]int) (float64, error)                                   
 func describe(string) Machine                                                       { return Machine{Cores: runtime.NumCPU(), Go: runtime.Version()} }
 func settleDisk(string) error                                                       { return errLinux }
 func journalOf(string) journalCount                                                 { return journalCount{} }
+func alignedBuffer(size int) []byte                                                 { return make([]byte, size) }
+func (f *diskFile) open() error                                                     { return errLinux }
+func (f *diskFile) write([]byte) error                                              { return errLinux }
+func notSupported(error) bool                                                       { return false }
 func rawFollower(context.Context, string, io.Writer) error                          { return errLinux }
 func rawLeader(context.Context, string, []string, io.Writer) error                  { return errLinux }
 func askLoop(context.Context, string, *hdrhistogram.Histogram, time.Duration) error { return errLinux }

@@ -16,8 +16,8 @@ import (
 
 func walCommand(s *streams) *cobra.Command {
 	cmd := group("wal", "look into a server's log",
-		walListCommand(s), walDumpCommand(s), walVerifyCommand(s), walDamageCommand(s))
-	for _, name := range []string{"stat", "tail", "diff", "repair", "bench"} {
+		walListCommand(s), walDumpCommand(s), walVerifyCommand(s), walDamageCommand(s), walBenchCommand(s))
+	for _, name := range []string{"stat", "tail", "diff", "repair"} {
 		cmd.AddCommand(laterCommand(name))
 	}
 	return cmd
