@@ -81,8 +81,18 @@ bench: build
 	@bin/balsa bench read --local 3 --out $(BENCH_OUT)/read
 	@bin/balsa bench election --trials 100 --out $(BENCH_OUT)/election
 
-bench-peers:
-	@echo 'bench-peers is not there yet: other systems come with the issue on benchmarks' >&2; exit 2
+# Other systems under the same harness, in the same run. A module of its own: no part of the tests, and its modules are
+# fetched when it is built.
+PEERS_OUT ?= out/peers
+bench-peers: build bin/bench-peers
+	@mkdir -p $(PEERS_OUT)
+	@bin/bench-peers log --out $(PEERS_OUT)/log
+	@bin/bench-peers cluster --balsa bin/balsa --out $(PEERS_OUT)/cluster.json
+
+.PHONY: bin/bench-peers
+bin/bench-peers:
+	@mkdir -p bin
+	@cd bench/peers && $(GO) build -trimpath -buildvcs=false -o ../../bin/bench-peers .
 
 check: test race
 

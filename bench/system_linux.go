@@ -103,6 +103,14 @@ func procLine(path, name string) string {
 	return ""
 }
 
+// Describe tells of the machine, and of the file system of a directory.
+func Describe(dir string) Machine {
+	if dir == "" {
+		dir = os.TempDir()
+	}
+	return describe(dir)
+}
+
 func describe(dir string) Machine {
 	return Machine{
 		CPU: procLine("/proc/cpuinfo", "model name"), Cores: runtime.NumCPU(), Memory: procLine("/proc/meminfo", "MemTotal"),
