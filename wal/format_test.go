@@ -97,7 +97,7 @@ func TestHeaderRoundTrip(t *testing.T) {
 		}
 		in.encode(b[:])
 		in.flags |= flagFirst | flagLast
-		in.batch, in.prev, in.synced, in.last, in.lastTerm, in.records = int64(1+src.choose(1<<15))*sectorBytes, src.next(), int64(src.next()>>1), src.next(), src.next(), src.choose(1<<16)
+		in.batch, in.prev, in.synced, in.last, in.lastTerm, in.records = int64(1+src.choose(maxBatchBytes/sectorBytes))*sectorBytes, src.next(), int64(src.next()>>1), src.next(), src.next(), src.choose(1<<16)
 		in.sum = finishHeader(b[:], flagFirst|flagLast, in.batch, in.records, in.prev, in.synced, in.last, in.lastTerm)
 		var out header
 		if decodeHeader(b[:], in.salt, &out) != headerGood || out != in {
@@ -130,7 +130,7 @@ func FuzzRecord(f *testing.F) {
 			var r recovery
 			r.first = 1
 			d := bytes.Clone(data)
-			w := walker{data: d, salt: salt, proven: proven, visit: func(g *finding) error {
+			w := walker{win: overBytes(d), salt: salt, proven: proven, visit: func(g *finding) error {
 				if g.off < at || g.off+g.size > int64(len(d)) {
 					t.Fatalf("finding at %d of %d bytes, after %d, of %d", g.off, g.size, at, len(d))
 				}

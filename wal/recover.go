@@ -207,7 +207,7 @@ func Open(o Options) (*Log, *Recovery, error) {
 }
 
 func (l *Log) recover() (*Recovery, error) {
-	s := survey{fs: l.o.FS, dir: l.o.Dir}
+	s := survey{fs: l.o.FS, dir: l.o.Dir, each: l.o.Each}
 	r := recovery{keep: l.o.Keep}
 	r.first = 1
 	r.lost = func(index, term uint64) {

@@ -49,12 +49,23 @@ type Report struct {
 	Live     bool // a server has the directory: what is at the very end may still be moving
 }
 
+// ScanOptions are what a scan can be given besides. The zero value is a plain one.
+type ScanOptions struct {
+	Each     func(n int, do func(i int)) // lends hands, as in Options
+	Progress func(read, total int64)     // called now and then, in bytes of all segments
+}
+
 // Scan visits every record of a log, oldest first, past any damage, and judges the log as the next Open would. It only
 // reads and takes no lock, so it may run beside a server. visit may be nil; its error ends the scan.
 func Scan(fs vfs.FS, dir string, visit func(*Record) error) (Report, error) {
+	return ScanWith(fs, dir, ScanOptions{}, visit)
+}
+
+// ScanWith is Scan with more to say.
+func ScanWith(fs vfs.FS, dir string, o ScanOptions, visit func(*Record) error) (Report, error) {
 	var rep Report
 	segments := map[uint64]*SegmentInfo{}
-	s := survey{fs: fs, dir: dir}
+	s := survey{fs: fs, dir: dir, each: o.Each, progress: o.Progress}
 	s.visit = func(f *segmentFile, g *finding) error {
 		if g.kind == foundEnd || g.kind == foundGap && g.verdict == Clean {
 			return nil

@@ -208,25 +208,3 @@ func writeZeros(f io.WriterAt, from, to int64) error {
 	}
 	return nil
 }
-
-// readFile returns the first n bytes of a file, or all of it (n < 0, or fewer are there), in buf, grown as needed.
-func readFile(f vfs.File, n int64, buf []byte) ([]byte, error) {
-	size, err := f.Size()
-	if err != nil {
-		return nil, err
-	}
-	if n >= 0 {
-		size = min(size, n)
-	}
-	if int64(cap(buf)) < size {
-		buf = make([]byte, size)
-	}
-	buf = buf[:size]
-	if size == 0 {
-		return buf, nil
-	}
-	if got, err := f.ReadAt(buf, 0); err != nil && (err != io.EOF || int64(got) != size) {
-		return nil, err
-	}
-	return buf, nil
-}

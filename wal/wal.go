@@ -56,6 +56,9 @@ type Options struct {
 	SegmentBytes int64                 // full size of a segment; 0 is 64 MiB, at least 64 KiB
 	Random       func() uint64         // salts; must be set
 	Keep         func(kind uint8) bool // kinds whose entries Open returns; nil is none
+	// Each lends hands to Open: it runs do(0) to do(n-1), beside each other if it can, and returns when all are done.
+	// nil: one after another. What Open finds does not depend on it.
+	Each func(n int, do func(i int))
 }
 
 func (o Options) withDefaults() Options {
@@ -157,9 +160,6 @@ func (l *Log) Append(e *Entry) {
 	default:
 		panic(fmt.Sprintf("wal: entry (%d, term %d) after (%d, term %d)", e.Index, e.Term, l.last, l.lastTerm))
 	}
-	if h.bodySum == 0 {
-		h.bodySum = Sum(e)
-	}
 	at := l.put(&h, e.Body)
 	if h.flags&flagRewrite != 0 {
 		l.repaired(e.Index, at)
@@ -245,15 +245,19 @@ func (l *Log) encode(h *header, body []byte) loc {
 		h.flags |= flagVoteless
 	}
 	h.whiten = whitener(body, h.at+headerBytes)
-	pos := len(b.buf)
+	pos, size := len(b.buf), h.size()
 	b.recs = append(b.recs, pos)
-	b.buf = grow(b.buf, int(h.size()))
+	b.buf = grow(b.buf, int(size))
 	rec := b.buf[pos:]
-	h.encode(rec)
 	n := copy(rec[headerBytes:], body)
+	if h.bodySum == 0 && h.typ == TypeEntry {
+		e := h.entry(body)
+		h.bodySum = sumInPlace(&e, rec)
+	}
+	h.encode(rec)
 	whiten(rec[headerBytes:headerBytes+n], h.whiten)
 	fill(rec[headerBytes+n:], padByte)
-	return loc{uint32(l.seg.seq), uint32((l.off + h.at) / recordAlign), uint32(h.size() / recordAlign)}
+	return loc{uint32(l.seg.seq), uint32((l.off + h.at) / recordAlign), uint32(size / recordAlign)}
 }
 
 // room makes sure that a record of n bytes fits into the open batch.
@@ -354,11 +358,16 @@ func (l *Log) sizeOf(seq uint64) int64 {
 }
 
 func grow(b []byte, n int) []byte {
-	b = slices.Grow(b, n)
+	if len(b)+n > cap(b) {
+		b = slices.Grow(b, n)
+	}
 	return b[:len(b)+n]
 }
 
 func fill(b []byte, v byte) {
+	for words := uint64(v) * 0x0101010101010101; len(b) >= 8; b = b[8:] {
+		le.PutUint64(b, words)
+	}
 	for i := range b {
 		b[i] = v
 	}
