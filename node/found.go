@@ -138,7 +138,7 @@ func (n *Node) answer(id uint16) uint64 {
 // found makes the list and persists it. Only what is persisted is sent: with a
 // list sent and lost, a second one could split the voters for ever.
 func (n *Node) found(now int64) {
-	var c wire.Configuration
+	c := wire.Configuration{Leases: n.identity.Leases}
 	binary.LittleEndian.PutUint64(c.Cluster[:], n.o.Random())
 	binary.LittleEndian.PutUint64(c.Cluster[8:], n.o.Random())
 	for _, id := range n.identity.Voters {
@@ -148,7 +148,7 @@ func (n *Node) found(now int64) {
 		}
 		c.Members = append(c.Members, m)
 	}
-	n.logger.Info("founding a cluster", "voters", n.identity.Voters)
+	n.logger.Info("founding a cluster", "voters", n.identity.Voters, "leases", c.Leases)
 	n.persistList(wire.AppendConfiguration(nil, &c))
 }
 
@@ -166,7 +166,7 @@ func (n *Node) listPersisted(now int64) {
 		return
 	}
 	n.founding.persisting = false
-	if err := n.startCore(now, &wal.Recovery{Founding: n.identity.List}); err != nil {
+	if err := n.startCore(now, &wal.Recovery{Founding: n.identity.List}, true); err != nil {
 		n.fail(err)
 		return
 	}

@@ -15,7 +15,7 @@ import (
 // once a founding reached it, the list of its cluster. It is the body of the
 // log's founding record, written again at the head of every segment.
 //
-//	offset  0  version 1 | flags 1 (1: has a list) | id 2 | name length 2 | voters 2
+//	offset  0  version 1 | flags 1 (1: has a list, 2: leases) | id 2 | name length 2 | voters 2
 //	        8  incarnation 8
 //	       16  voter ids 2 each | name | pool length 4 | pool | list length 4 | list
 type identity struct {
@@ -24,6 +24,7 @@ type identity struct {
 	Name        string
 	Voters      []uint16      // the first voters, ascending; the lowest founds
 	Pool        []wire.Server // every server that init was told of
+	Leases      bool          // what this server founds allows them; the list says whether its cluster does
 	List        []byte        // encoded founding configuration; nil while blank
 }
 
@@ -37,6 +38,9 @@ func (d *identity) encode() []byte {
 	b[0] = identityVersion
 	if d.List != nil {
 		b[1] = 1
+	}
+	if d.Leases {
+		b[1] |= 2
 	}
 	binary.LittleEndian.PutUint16(b[2:], d.ID)
 	binary.LittleEndian.PutUint16(b[4:], uint16(len(d.Name)))
@@ -61,6 +65,7 @@ func (d *identity) decode(b []byte) error {
 		return fmt.Errorf("version %d, want %d", b[0], identityVersion)
 	}
 	hasList := b[1]&1 != 0
+	d.Leases = b[1]&2 != 0
 	d.ID = binary.LittleEndian.Uint16(b[2:])
 	name := int(binary.LittleEndian.Uint16(b[4:]))
 	voters := int(binary.LittleEndian.Uint16(b[6:]))
@@ -114,6 +119,7 @@ type InitOptions struct {
 	ID           uint16
 	Pool         []wire.Server
 	Voters       []uint16 // empty: all of the pool
+	Leases       bool     // a cluster that this server founds lets its leaders serve reads by a lease
 	Name         string
 	SegmentBytes int64 // 0: the log's default
 	Random       func() uint64
@@ -127,7 +133,7 @@ func Init(o InitOptions) error {
 	if err := checkInit(&o); err != nil {
 		return err
 	}
-	d := identity{ID: o.ID, Incarnation: o.Random() | 1, Name: o.Name, Pool: o.Pool, Voters: o.Voters}
+	d := identity{ID: o.ID, Incarnation: o.Random() | 1, Name: o.Name, Pool: o.Pool, Voters: o.Voters, Leases: o.Leases}
 	return wal.Create(wal.Options{FS: o.FS, Dir: o.Dir, SegmentBytes: o.SegmentBytes, Random: o.Random}, d.encode())
 }
 

@@ -122,6 +122,13 @@ func (n *Node) raftFrame(now int64, h *wire.Header, from netip.AddrPort, kind wi
 		n.Counters.DroppedCluster++
 		return
 	}
+	if !n.known(now, h, from) {
+		n.Counters.DroppedIncarnation++
+		return
+	}
+	if kind == wire.KindProbeReply && n.alive(h, p) {
+		return
+	}
 	m := raft.Message{From: h.Src, To: n.identity.ID, FromIncarnation: h.Incarnation, FromBoot: h.Boot}
 	if !n.decodeRaft(&m, kind, p) {
 		n.Counters.DroppedMalformed++
@@ -137,6 +144,9 @@ func (n *Node) raftFrame(now int64, h *wire.Header, from netip.AddrPort, kind wi
 	}
 	n.core.Step(now, &m)
 	n.absorb(now)
+	if m.Reject {
+		n.tellForgetful()
+	}
 	if m.Kind == raft.Append && n.core.Leader() == h.Src {
 		n.takeTimeout(m.Timeout)
 	}

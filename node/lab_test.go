@@ -31,6 +31,7 @@ type lab struct {
 	datagram int                                        // largest datagram of servers started from now on; 0: by the address
 	silent   bool                                       // dead servers send no ICMP
 	stuck    map[uint16]bool                            // servers whose syncs do not end
+	leases   bool                                       // servers made from now on found a cluster with leases
 }
 
 type flight struct {
@@ -57,8 +58,10 @@ func labAddr(id uint16) netip.AddrPort {
 func labID(a netip.AddrPort) uint16 { return a.Port() - 7000 }
 
 // newLab makes count servers of which the first voters found the cluster.
-func newLab(t testing.TB, count, voters int) *lab {
-	l := &lab{t: t, now: 1, nodes: map[uint16]*Node{}, disks: map[uint16]*vfs.Mem{}, random: 1, stuck: map[uint16]bool{}, held: map[uint16]*wal.Batch{}}
+func newLab(t testing.TB, count, voters int) *lab { return newLabWith(t, count, voters, false) }
+
+func newLabWith(t testing.TB, count, voters int, leases bool) *lab {
+	l := &lab{leases: leases, t: t, now: 1, nodes: map[uint16]*Node{}, disks: map[uint16]*vfs.Mem{}, random: 1, stuck: map[uint16]bool{}, held: map[uint16]*wal.Batch{}}
 	var first []uint16
 	for id := uint16(1); id <= uint16(count); id++ {
 		l.pool = append(l.pool, wire.Server{ID: id, Addr: labAddr(id).String()})
@@ -84,7 +87,7 @@ func (l *lab) next() uint64 {
 // wipe gives a server a new, blank directory.
 func (l *lab) wipe(id uint16, voters []uint16) {
 	l.disks[id] = vfs.NewMem()
-	err := Init(InitOptions{FS: l.disks[id], Dir: "d", ID: id, Pool: append([]wire.Server(nil), l.pool...), Voters: append([]uint16(nil), voters...), SegmentBytes: 256 << 10, Random: l.next})
+	err := Init(InitOptions{FS: l.disks[id], Dir: "d", ID: id, Pool: append([]wire.Server(nil), l.pool...), Voters: append([]uint16(nil), voters...), SegmentBytes: 256 << 10, Random: l.next, Leases: l.leases})
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -86,6 +86,7 @@ type Node struct {
 	pack    pack
 	reads   reads
 	members members
+	twins   []twin
 	votes   votes
 	pace    pace
 	persist persist
@@ -139,7 +140,7 @@ func Open(o Options, now int64) (*Node, error) {
 		n.beginFounding(now)
 		return n, nil
 	}
-	if err := n.startCore(now, recovery); err != nil {
+	if err := n.startCore(now, recovery, false); err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
 	return n, nil
@@ -162,8 +163,9 @@ func (o Options) withDefaults() Options {
 }
 
 // startCore begins to take part in Raft: the founding list is the
-// configuration at index 0, later ones are entries of the log.
-func (n *Node) startCore(now int64, recovery *wal.Recovery) error {
+// configuration at index 0, later ones are entries of the log. A fresh one was
+// blank until now: it has promised nothing that a restart could have forgotten.
+func (n *Node) startCore(now int64, recovery *wal.Recovery, fresh bool) error {
 	list, err := wire.DecodeConfiguration(n.identity.List)
 	if err != nil {
 		return fmt.Errorf("%s: the founding list: %w", n.o.Dir, err)
@@ -171,7 +173,7 @@ func (n *Node) startCore(now int64, recovery *wal.Recovery) error {
 	start := raft.Start{
 		Configs: []raft.IndexedConfiguration{{Index: 0, Configuration: toRaft(&list)}},
 		Hard:    raft.HardState{Term: recovery.Hard.Term, Vote: recovery.Hard.Vote},
-		Last:    recovery.Last, Voteless: recovery.Voteless,
+		Last:    recovery.Last, Voteless: recovery.Voteless, Fresh: fresh,
 	}
 	for _, r := range recovery.Terms {
 		start.Terms = append(start.Terms, raft.TermRun{First: r.First, Term: r.Term})

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -145,6 +146,74 @@ func hotBurst(b *testing.B, size, batch int) {
 	b.ReportMetric(theirs[mid]/1e3, "µs/floor")
 	b.ReportMetric(1/ratios[mid], "of-floor")
 	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkHotSustained: the same without an end, with a filler that zeroes the segments to come beside the writer.
+func BenchmarkHotSustained(b *testing.B) {
+	for _, size := range []int{64 << 10, 128 << 10, 1 << 20} {
+		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) { hotSustained(b, 1024, size/1024) })
+	}
+}
+
+func hotSustained(b *testing.B, size, batch int) {
+	l, floor, all := hotLog(b), newFloor(b, 64<<20), hotEntries(batch, size)
+	for l.seg.seq < 5 {
+		if err := l.Prepare(); err != nil {
+			b.Fatal(err)
+		}
+		commit(b, l2(l, all))
+	}
+	raw := all[0].Body[:size*batch]
+	var running atomic.Bool
+	stop, ended := make(chan struct{}), make(chan error)
+	go fillWhile(l, &running, stop, ended)
+	var ratios, rate []float64
+	rounds := max(1, 48<<20/len(raw))
+	for b.Loop() {
+		began := time.Now()
+		for range rounds {
+			floor.write(b, raw)
+		}
+		bare := time.Since(began)
+		running.Store(true)
+		began = time.Now()
+		for range rounds {
+			commit(b, l2(l, all))
+		}
+		mine := time.Since(began)
+		running.Store(false)
+		ratios = append(ratios, float64(bare)/float64(mine))
+		rate = append(rate, float64(rounds*len(raw))/1e6/bare.Seconds())
+	}
+	close(stop)
+	if err := <-ended; err != nil {
+		b.Fatal(err)
+	}
+	slices.Sort(ratios)
+	slices.Sort(rate)
+	b.ReportMetric(ratios[len(ratios)/2], "of-floor")
+	b.ReportMetric(rate[len(rate)/2], "floor-MB/s")
+	b.ReportMetric(0, "ns/op")
+}
+
+// fillWhile keeps pace with the log while it runs, and leaves the floor its peace.
+func fillWhile(l *Log, running *atomic.Bool, stop chan struct{}, ended chan error) {
+	for {
+		select {
+		case <-stop:
+			ended <- nil
+			return
+		default:
+		}
+		if !running.Load() || !l.FillDue() {
+			time.Sleep(200 * time.Microsecond)
+			continue
+		}
+		if err := l.Fill(); err != nil {
+			ended <- err
+			return
+		}
+	}
 }
 
 // l2 gives a log back with a batch pending.

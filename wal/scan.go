@@ -40,7 +40,7 @@ type SegmentInfo struct {
 	Seq     uint64
 	Bytes   int64  // of the file
 	Written int64  // bytes in use
-	State   string // active, sealed, spare, unreadable
+	State   string // active, sealed, spare, retired, unreadable
 	Base    uint64 // index of the last entry before this segment
 	Entries int    // entry records in it
 	First   uint64 // lowest and highest index among them; 0 if there are none
@@ -101,6 +101,10 @@ func ScanWith(fs vfs.FS, dir string, o ScanOptions, visit func(*Record) error) (
 	s.forgiveLive(&rep)
 	rep.Problems = s.problems
 	rep.Verdict, rep.Reason = s.worst()
+	for i := range s.stale {
+		f := &s.stale[i]
+		rep.Segments = append(rep.Segments, SegmentInfo{Name: f.name, Seq: f.seq, Bytes: f.bytes, Base: f.h.base, State: "retired"})
+	}
 	for i := range s.files {
 		f := &s.files[i]
 		info := SegmentInfo{}

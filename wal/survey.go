@@ -54,6 +54,8 @@ type survey struct {
 	fs       vfs.FS
 	dir      string
 	visit    func(*segmentFile, *finding) error
+	begin    func(index, term uint64) // is told the last entry before the log, if not nil
+	stale    []segmentFile            // retired, and not yet used again or removed
 	files    []segmentFile
 	used     int // the last file in use, as an index; -1 if none
 	problems []Problem
@@ -85,15 +87,8 @@ func (s *survey) run() error {
 	if err := s.list(); err != nil {
 		return err
 	}
-	s.used = -1
-	for i := range s.files {
-		if err := s.readPage(&s.files[i]); err != nil {
-			return err
-		}
-		if s.files[i].page == pageUsed {
-			s.used = i
-		}
-		s.total += s.files[i].bytes
+	if err := s.readPages(); err != nil {
+		return err
 	}
 	if s.used < 0 && s.files[0].page == pageSpare {
 		s.report(Corrupt, &s.files[0], 0, true, "no segment has a header")
@@ -107,6 +102,44 @@ func (s *survey) run() error {
 		s.tell(0)
 	}
 	s.checkLinks()
+	return nil
+}
+
+// readPages reads all pages, and sets the files apart that were retired.
+func (s *survey) readPages() error {
+	here := s.files[:0]
+	for _, f := range s.files {
+		switch err := s.readPage(&f); {
+		case errors.Is(err, errNotExist): // a server that runs has taken it for another segment
+		case err != nil:
+			return err
+		default:
+			here = append(here, f)
+		}
+	}
+	s.files, s.used = here, -1
+	for i := range s.files {
+		if s.files[i].page == pageUsed {
+			s.used = i
+		}
+	}
+	if len(s.files) == 0 {
+		return fmt.Errorf("%w: %s", ErrNotMade, s.dir)
+	}
+	if s.used >= 0 {
+		live := 0
+		for live < s.used && s.files[live].seq < s.files[s.used].h.oldest {
+			live++
+		}
+		s.stale, s.files = s.files[:live], s.files[live:]
+		s.used -= live
+	}
+	for i := range s.files {
+		s.total += s.files[i].bytes
+	}
+	if h := &s.files[0].h; s.begin != nil {
+		s.begin(h.base, h.baseT)
+	}
 	return nil
 }
 

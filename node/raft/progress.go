@@ -18,10 +18,13 @@ type peer struct {
 	boot   uint64 // of its last ack; another one means that it restarted
 
 	match, held, next uint64
+	acked, ackedSeq   uint64 // the most it acknowledged in this term, over restarts, and the last message sent by then
+	forgot, told      bool   // it lacks some of that: its directory is an older copy
 	probing, waiting  bool   // waiting: the probe is out
 	resetSeq          uint64 // rejects of messages before this one are about a past that is over
 	contact           int64  // when it last answered in this term
 	promised          int64  // the timeout it last promised, 0: unknown
+	lease             lease
 	round, roundSent  uint64
 	heartbeatAt       int64
 	resendAt          int64
@@ -58,6 +61,31 @@ func (p *peer) heard(match, held uint64) bool {
 	p.held = max(p.held, held, match)
 	p.next = max(p.next, p.held+1)
 	return further
+}
+
+// acknowledged notes what p has said is durable. seq is that of the last message sent.
+func (p *peer) acknowledged(match, seq uint64) {
+	if match > p.acked {
+		p.acked, p.ackedSeq = match, seq
+	}
+}
+
+// contradicts tells whether a reject, of a message sent after the acknowledgement, denies what was acknowledged. What a
+// crash or damage takes never does: the one is not acknowledged yet, the other keeps its place in the log.
+func (p *peer) contradicts(m *Message) bool {
+	return m.Reject && m.EchoSeq > p.ackedSeq && m.RejectPrev > 0 && p.acked > 0 && (m.RejectPrev <= p.acked || m.Hint < p.acked)
+}
+
+// Forgetful names a member that was seen to lack what it acknowledged, once, and how far it had; 0 when there is none.
+// This leader counts and hears it no more (SAFETY 9).
+func (c *Core) Forgetful() (id uint16, acknowledged uint64) {
+	for i := range c.peers {
+		if p := &c.peers[i]; p.forgot && !p.told {
+			p.told = true
+			return p.id, p.acked
+		}
+	}
+	return 0, 0
 }
 
 // PeerStatus is a peer as the leader sees it.

@@ -113,6 +113,7 @@ type Start struct {
 	Configs  []IndexedConfiguration // ascending; index 0 is the founding list
 	Damaged  []Range                // identity survives, the body does not
 	Voteless bool                   // term or vote may be lost: never votes, leads or acknowledges
+	Fresh    bool                   // this server never took part before, under this incarnation: it promised nothing
 }
 
 // Core is one server's part in one Raft group. Not safe for concurrent use.
@@ -164,6 +165,7 @@ type Core struct {
 	eff          *Effects // under construction
 	serialTaken  uint64
 	serialSynced uint64
+	leaseReads   uint64
 	dropped      uint64
 	violations   uint64
 	scratch      []uint64
@@ -188,7 +190,7 @@ func New(cfg Config, start Start, now int64) *Core {
 	}
 	c.eff = &c.effects[0]
 	c.enforce()
-	c.promise.restart(now, c.inForce().Leases, c.cfg.LargestTimeout)
+	c.promise.restart(now, c.mayHavePromised(&start), c.cfg.LargestTimeout)
 	c.resetElection()
 	if c.soleVoter() {
 		c.electionAt = now

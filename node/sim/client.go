@@ -136,7 +136,8 @@ func (a *actor) ask(o *operation, timeout int64, then func(*operation)) {
 func (a *actor) receive(from netip.AddrPort, b []byte) {
 	a.trace.add(11, uint64(a.now), uint64(a.who), xxhash.Sum64(b))
 	a.core.Deliver(a.clock(), from, b)
-	a.pump()
+	a.pump() // results are views of b
+	a.net.over(b)
 }
 
 func (a *actor) refused(to netip.AddrPort) {

@@ -247,7 +247,7 @@ func (e *ending) unsettled(k *setting) {
 func (e *ending) judge() {
 	for _, s := range e.servers {
 		if s.node != nil {
-			e.met.process(s.node)
+			s.checkCounters()
 		}
 	}
 	e.judgeStates()

@@ -203,6 +203,14 @@ func (f *faults) wipe(s *server, c Class) {
 		return
 	}
 	f.hits[c]++
+	if s.node != nil && !s.node.Blank() && f.checker.first == nil {
+		// A cluster that only this server knew may be gone, and who has pinned
+		// it is served by no other: those clients begin anew, as people would.
+		for _, a := range f.actors {
+			a.reborn()
+			a.begin()
+		}
+	}
 	s.wipe()
 	f.after(between(f.random, 10*millisecond, 2*second), s.start)
 }

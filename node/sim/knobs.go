@@ -85,6 +85,7 @@ type knobs struct {
 	FaultEvery      int64
 	ChangeEvery     int64 // about so often an operator asks for something
 	StayBroken      bool  // a minority is never healed
+	Leases          bool  // leaders may serve reads by a lease
 	Faults          [Classes]bool
 }
 
@@ -121,6 +122,7 @@ func draw(r *rand.Rand) knobs {
 	// One of these is always there, so that no seed is a calm one.
 	k.Faults[[]Class{Loss, Cut, CutOneWay, Pause, Kill, PowerCut}[r.IntN(6)]] = true
 	k.drawOperator(r)
+	k.drawLeases(r)
 	return k
 }
 

@@ -57,6 +57,7 @@ type server struct {
 
 	offset, drift int64 // of its clock; a new offset with every process
 	turnAt        int64
+	due           func() // takes the turn that turnAt announced, of this process
 	drained       bool
 	inbox         []arrival
 	inboxSize     int
@@ -91,7 +92,7 @@ func (s *server) moment(local int64) int64 {
 func (s *server) make() {
 	s.disk = vfs.NewMem()
 	err := node.Init(node.InitOptions{FS: s.disk, Dir: dataDir, ID: s.id, Pool: append([]wire.Server(nil), s.pool...), Voters: append([]uint16(nil), s.firstVoters...),
-		Name: "sim", SegmentBytes: s.knobs.SegmentBytes, Random: s.random.Uint64})
+		Name: "sim", SegmentBytes: s.knobs.SegmentBytes, Random: s.random.Uint64, Leases: s.knobs.Leases})
 	if err != nil {
 		s.violate("start", "server %d: init: %v", s.id, err)
 	}
@@ -111,9 +112,15 @@ func (s *server) start() {
 		s.hits[ClockDrift]++
 	}
 	s.inbox, s.inboxSize, s.finished, s.turnAt, s.logTime, s.commit = nil, 0, nil, never, 0, 0
+	process := s.process
+	s.due = func() {
+		if s.process == process && s.turnAt == s.now && !s.paused && !s.blocked {
+			s.turn()
+		}
+	}
 	s.hookDisk()
 	n, err := node.Open(node.Options{
-		FS: s.disk, Dir: dataDir, Resolve: netip.ParseAddrPort, Random: s.random.Uint64,
+		FS: s.disk, Dir: dataDir, Resolve: netip.ParseAddrPort, Random: s.random.Uint64, SegmentBytes: s.knobs.SegmentBytes,
 		Timeout: s.knobs.Timeout, Heartbeat: s.knobs.Heartbeat, Resend: s.knobs.Resend, Datagram: s.datagram,
 		Chaos: true, Observe: (*witness)(s), Logger: s.logger(),
 	}, s.clock())
@@ -191,7 +198,7 @@ func (s *server) stop() {
 		return
 	}
 	s.tell("server %d stops", s.id)
-	s.met.process(s.node)
+	s.checkCounters()
 	s.trace.add(3, uint64(s.now), uint64(s.id))
 	s.node = nil
 	s.process++
@@ -199,6 +206,15 @@ func (s *server) stop() {
 	s.inbox, s.inboxSize, s.finished = nil, 0, nil
 	s.disk.Fail(nil)
 	s.disk.ReleaseLocks()
+}
+
+// checkCounters takes what the process has counted. Directories are wiped here,
+// and rot, but none is cloned or restored: to say so would refuse a good server.
+func (s *server) checkCounters() {
+	s.met.process(s.node)
+	if c := &s.node.Counters; c.Twins > 0 || c.Restored > 0 {
+		s.violate("R9", "%v saw %d twins and %d restored directories, there are none", s, c.Twins, c.Restored)
+	}
 }
 
 // cutPower ends process and page cache: each unsynced sector is lost or kept.
@@ -241,6 +257,7 @@ func (s *server) listens() (process, machine bool) { return s.node != nil, s.pow
 func (s *server) receive(from netip.AddrPort, b []byte) {
 	if s.inboxSize+len(b) > inboxBytes {
 		s.overflows++
+		s.net.over(b)
 		return
 	}
 	s.inboxSize += len(b)
@@ -263,12 +280,7 @@ func (s *server) wake(at int64) {
 		return
 	}
 	s.turnAt = at
-	process := s.process
-	s.at(at, func() {
-		if s.process == process && s.turnAt == at && !s.paused && !s.blocked {
-			s.turn()
-		}
-	})
+	s.at(at, s.due)
 }
 
 // turn is one round of the production loop (node/serve.go): receive, finished
@@ -288,6 +300,7 @@ func (s *server) turn() {
 		s.inboxSize -= len(a.b)
 		s.trace.add(4, uint64(s.now), uint64(s.id), xxhash.Sum64(a.b))
 		s.node.Deliver(now, a.from, a.b)
+		s.net.over(a.b)
 	}
 	s.inbox = append(s.inbox[:0], s.inbox[count:]...)
 	if s.knobs.DrainFirst {
@@ -474,6 +487,7 @@ func (w *witness) Leader(term uint64) {
 	w.trace.add(6, uint64(w.now), uint64(w.id), term)
 	w.leaders++
 	w.checker.leader(w.id, term)
+	w.leasesOver(w.id, term)
 }
 
 func (w *witness) Appended(index, term, sum uint64, kind uint8) {

@@ -94,12 +94,12 @@ func (s *simulation) play() {
 	}()
 	s.build()
 	for !s.ended {
-		e, ok := s.next()
+		run, ok := s.next()
 		if !ok || s.trace.events > mostEvents {
 			s.violate("loop", "after %d events the run has no end", s.trace.events)
 		}
 		s.trace.events++
-		e.run()
+		run()
 	}
 }
 

@@ -34,6 +34,7 @@ type Options struct {
 	Dir     string   // where the data lives; empty: a temporary directory that Close removes
 	Nodes   int      // first voters
 	Spares  int      // further servers of the pool that wait until they are added
+	Init    []string // more flags for every `init`
 	Serve   []string // more flags for every `serve`
 	Environ []string // environment of the servers; nil: this process's own, without BALSA_ variables
 }
@@ -162,8 +163,8 @@ func (c *Cluster) init(ctx context.Context, s *Server) error {
 	for i := range voters {
 		voters[i] = strconv.Itoa(i + 1)
 	}
-	cmd := exec.CommandContext(ctx, c.options.Binary, "init", "--data", s.Dir, "--id", strconv.Itoa(int(s.ID)),
-		"--cluster", c.Pool(), "--voters", strings.Join(voters, ","))
+	args := append([]string{"init", "--data", s.Dir, "--id", strconv.Itoa(int(s.ID)), "--cluster", c.Pool(), "--voters", strings.Join(voters, ",")}, c.options.Init...)
+	cmd := exec.CommandContext(ctx, c.options.Binary, args...)
 	cmd.Env = c.options.Environ
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("init of server %d: %w: %s", s.ID, err, bytes.TrimSpace(out))
