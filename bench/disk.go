@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"balsa/wal/vfs"
 )
 
 // The probe of a disk: every way of making a write durable, in turns, so that the ways can be compared though the disk is
@@ -42,14 +44,15 @@ const (
 	spaceNone                       // the file grows
 )
 
-// plainWay is what the log does unless it is told otherwise.
-const plainWay = "prepared"
+// plainWay is what the log does unless it is told otherwise. The ways into zeros have the names of the modes that a log
+// can be written in.
+var plainWay = vfs.Buffered.String()
 
 var diskWays = []diskWay{
 	{name: plainWay, about: "pwrite and fdatasync into zeros"},
-	{name: "prepared-dsync", about: "pwritev2 with RWF_DSYNC into zeros", dsync: true},
-	{name: "prepared-direct", about: "O_DIRECT pwrite and fdatasync into zeros", direct: true},
-	{name: "prepared-direct-dsync", about: "O_DIRECT pwritev2 with RWF_DSYNC into zeros", direct: true, dsync: true},
+	{name: vfs.DSync.String(), about: "pwritev2 with RWF_DSYNC into zeros", dsync: true},
+	{name: vfs.Direct.String(), about: "O_DIRECT pwrite and fdatasync into zeros", direct: true},
+	{name: vfs.DirectDSync.String(), about: "O_DIRECT pwritev2 with RWF_DSYNC into zeros", direct: true, dsync: true},
 	{name: "allocated", about: "pwrite and fdatasync into fallocated space", space: spaceAllocated},
 	{name: "appending", about: "pwrite and fdatasync at the end of a growing file", space: spaceNone},
 }
@@ -63,7 +66,7 @@ type DiskRow struct {
 	P50         float64  `json:"p50_us"`
 	P99         float64  `json:"p99_us"`
 	Max         float64  `json:"max_us"`
-	TimesPlain  float64  `json:"times_prepared"` // p50 over that of the plain way, same size
+	TimesPlain  float64  `json:"times_buffered"` // p50 over that of the plain way, same size
 	Journal     *float64 `json:"journal_per_sync"`
 	Unsupported string   `json:"unsupported,omitempty"`
 
@@ -245,7 +248,7 @@ func (r *DiskReport) WriteJSON(w io.Writer) error { return json.NewEncoder(w).En
 // WriteText writes a table for people.
 func (r *DiskReport) WriteText(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "BYTES\tWAY\tP50 µs\tP99\tMAX\tWRITES/S\tTIMES PREPARED\tJOURNAL PER SYNC\tHOW")
+	fmt.Fprintln(w, "BYTES\tWAY\tP50 µs\tP99\tMAX\tWRITES/S\tTIMES BUFFERED\tJOURNAL PER SYNC\tHOW")
 	for i := range r.Rows {
 		row := &r.Rows[i]
 		if row.Unsupported != "" {

@@ -15,26 +15,48 @@ import (
 )
 
 // BalsaLog is our own log as the server uses it: each record an entry, each batch one write and one sync, and a filler
-// beside it that makes the next segment while it writes.
-func BalsaLog(segmentBytes int64) Subject {
-	return Subject{Name: "balsa", Open: func(dir string, _ Shape) (Log, error) { return openBalsa(dir, segmentBytes) }}
+// beside it that makes the next segment while it writes. What is older than keptBytes is retired, as bases do.
+func BalsaLog(segmentBytes int64, mode vfs.Mode) Subject {
+	name := "balsa"
+	if mode != vfs.Buffered {
+		name += "-" + mode.String()
+	}
+	return Subject{Name: name, Open: func(dir string, _ Shape) (Log, error) { return openBalsa(dir, segmentBytes, mode) }}
 }
+
+// keptBytes is how much of a log is not retired, at least; at most twice that.
+const keptBytes = 128 << 20
 
 type balsaLog struct {
 	log   *wal.Log
 	burst bool
+	since int64  // bytes written since the last mark
+	mark  uint64 // the last entry at that time
 
 	over   sync.WaitGroup
 	wake   chan struct{} // to the filler, of capacity 1
 	failed error         // the filler's, read when it is over
 }
 
-func logOptions(dir string, segmentBytes int64) wal.Options {
-	return wal.Options{FS: vfs.OS, Dir: dir, SegmentBytes: segmentBytes, Random: rand.Uint64}
+func logOptions(dir string, segmentBytes int64, mode vfs.Mode) (wal.Options, error) {
+	fs, err := vfs.OSWith(mode)
+	return wal.Options{FS: fs, Dir: dir, SegmentBytes: segmentBytes, Random: rand.Uint64, Each: each}, err
 }
 
-func openBalsa(dir string, segmentBytes int64) (*balsaLog, error) {
-	o := logOptions(dir, segmentBytes)
+// each lends recovery all processors.
+func each(n int, do func(i int)) {
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { do(i) })
+	}
+	all.Wait()
+}
+
+func openBalsa(dir string, segmentBytes int64, mode vfs.Mode) (*balsaLog, error) {
+	o, err := logOptions(dir, segmentBytes, mode)
+	if err != nil {
+		return nil, err
+	}
 	if err := wal.Create(o, []byte("bench")); err != nil {
 		return nil, err
 	}
@@ -73,15 +95,18 @@ func (b *balsaLog) grow(segmentBytes int64) error {
 
 func (b *balsaLog) Begin(burst bool) error {
 	b.burst = burst
-	if err := b.log.Prepare(); err != nil || burst {
-		return err
+	if burst {
+		return b.log.Prepare()
 	}
 	b.wake = make(chan struct{}, 1)
 	wake := b.wake
 	b.over.Go(func() {
 		for range wake {
-			if err := b.log.Prepare(); err != nil && b.failed == nil {
-				b.failed = err
+			for b.log.FillDue() {
+				if err := b.log.Fill(); err != nil {
+					b.failed = err
+					return
+				}
 			}
 		}
 	})
@@ -94,7 +119,13 @@ func (b *balsaLog) Append(records [][]byte) error {
 			add(r)
 		}
 	})
-	if !b.burst && b.log.NeedsSpare() {
+	if b.since += int64(len(records) * len(records[0])); b.since > keptBytes {
+		if b.mark > 0 {
+			b.log.Retire(b.mark)
+		}
+		b.since, b.mark = 0, b.log.Last()
+	}
+	if !b.burst && b.log.FillDue() {
 		select {
 		case b.wake <- struct{}{}:
 		default:
@@ -137,13 +168,17 @@ func (c *LogConfig) recovery(ctx context.Context, place string) (LogRow, error) 
 	fmt.Fprintf(c.Log, "recovery of %d bytes\n", c.Recovery)
 	dir := filepath.Join(place, "recovery")
 	defer os.RemoveAll(dir)
-	b, err := openBalsa(dir, 0)
+	b, err := openBalsa(dir, 0, vfs.Buffered)
 	if err != nil {
 		return LogRow{}, err
 	}
 	records := randomRecords(recoveryShape)
 	for written := int64(0); written < c.Recovery && err == nil && ctx.Err() == nil; {
-		err = b.Append(records)
+		err = b.write(func(add func([]byte)) {
+			for _, r := range records {
+				add(r)
+			}
+		})
 		written += int64(recoveryShape.Record * recoveryShape.Batch)
 	}
 	if closed := b.Close(); err == nil {
@@ -168,9 +203,13 @@ func timeRecovery(ctx context.Context, dir string, times int) (LogRow, error) {
 		row.Bytes += s.Written
 	}
 	t := tally{latency: newHistogram()}
+	o, err := logOptions(dir, 0, vfs.Buffered)
+	if err != nil {
+		return LogRow{}, err
+	}
 	for range times {
 		began := time.Now()
-		log, found, err := wal.Open(logOptions(dir, 0))
+		log, found, err := wal.Open(o)
 		took := time.Since(began)
 		if err != nil {
 			return LogRow{}, err

@@ -92,22 +92,18 @@ func (c *LogConfig) settings() LogSettings {
 }
 
 // tabulate makes the rows of a cell; the first contender is the floor.
-func tabulate(all []*contender, modes []string, shape Shape) []LogRow {
+func tabulate(all []*contender, mode string, shape Shape) []LogRow {
 	var rows []LogRow
-	for _, mode := range modes {
-		floor := LogRow{}
-		for i, s := range all {
-			row := LogRow{Suite: "wal", Subject: s.Name, Mode: mode, Record: shape.Record, Batch: shape.Batch}
-			row.fill(s.mode[mode])
-			if i == 0 {
-				floor = row
-			}
-			row.TimesFloor, row.P50TimesFloor = row.RecordsPerSecond/floor.RecordsPerSecond, row.P50/floor.P50
-			for k := range row.Trials {
-				row.Trials[k].TimesFloor = row.Trials[k].RecordsPerSecond / floor.Trials[k].RecordsPerSecond
-			}
-			rows = append(rows, row)
+	for _, s := range all {
+		row := LogRow{Suite: "wal", Subject: s.Name, Mode: mode, Record: shape.Record, Batch: shape.Batch}
+		row.fill(s.tally)
+		rows = append(rows, row)
+		floor := &rows[0]
+		row.TimesFloor, row.P50TimesFloor = row.RecordsPerSecond/floor.RecordsPerSecond, row.P50/floor.P50
+		for k := range row.Trials {
+			row.Trials[k].TimesFloor = row.Trials[k].RecordsPerSecond / floor.Trials[k].RecordsPerSecond
 		}
+		rows[len(rows)-1] = row
 	}
 	return rows
 }

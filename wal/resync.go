@@ -77,17 +77,11 @@ func (s *survey) runNewest(n int) error {
 	if err := s.list(); err != nil {
 		return err
 	}
-	s.used = -1
-	for i := range s.files {
-		if err := s.readPage(&s.files[i]); err != nil {
-			return err
-		}
-		if s.files[i].page == pageUsed {
-			s.used = i
-		}
+	if err := s.readPages(); err != nil {
+		return err
 	}
 	first := max(s.used-n+1, 0)
-	s.problems, s.files, s.used = nil, s.files[first:], s.used-first
+	s.problems, s.stale, s.files, s.used, s.total = nil, nil, s.files[first:], s.used-first, 0
 	for i := range s.files {
 		s.total += s.files[i].bytes
 	}

@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"balsa/bench"
+	"balsa/wal/vfs"
 )
 
 // subjects are the logs beside the floor. Each as its makers ship it, synced after each batch.
 func subjects() []bench.Subject {
-	return []bench.Subject{bench.BalsaLog(0), {Name: "etcd-wal", Open: again(openEtcdWAL)}, {Name: "raft-wal", Open: again(openRaftWAL)},
+	return []bench.Subject{bench.BalsaLog(0, vfs.Buffered), {Name: "etcd-wal", Open: again(openEtcdWAL)}, {Name: "raft-wal", Open: again(openRaftWAL)},
 		{Name: "tidwall-wal", Open: again(openTidwall)}, {Name: "pebble-record", Open: again(openPebble)}, {Name: "bbolt", Open: again(openBolt)}}
 }
 
