@@ -21,7 +21,17 @@ func BalsaLog(segmentBytes int64, mode vfs.Mode) Subject {
 	if mode != vfs.Buffered {
 		name += "-" + mode.String()
 	}
-	return Subject{Name: name, Open: func(dir string, _ Shape) (Log, error) { return openBalsa(dir, segmentBytes, mode) }}
+	return Subject{Name: name, Open: func(dir string, _ Shape) (Log, error) {
+		b, err := openBalsa(dir, segmentBytes, mode)
+		if err != nil {
+			return nil, err
+		}
+		if err := b.grow(segmentBytes); err != nil {
+			b.Close()
+			return nil, err
+		}
+		return b, nil
+	}}
 }
 
 // keptBytes is how much of a log is not retired, at least; at most twice that.
@@ -64,12 +74,7 @@ func openBalsa(dir string, segmentBytes int64, mode vfs.Mode) (*balsaLog, error)
 	if err != nil {
 		return nil, err
 	}
-	b := &balsaLog{log: log}
-	if err := b.grow(segmentBytes); err != nil {
-		log.Close()
-		return nil, err
-	}
-	return b, nil
+	return &balsaLog{log: log}, nil
 }
 
 // grow writes until segments have their full size: the first ones of a new log are small.

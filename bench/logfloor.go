@@ -6,7 +6,7 @@ import (
 )
 
 // floorLogBytes is the size of the file that the floor writes into, again and again from its beginning.
-const floorLogBytes = 64 << 20
+const floorLogBytes = 32 << 20
 
 // RawFloor is the floor of the log: the bare bytes of a batch, written by one pwrite into a file filled with zeros before,
 // and one fdatasync. Nothing tells where a record ends or whether it is whole, so nothing that could be read back is

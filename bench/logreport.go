@@ -82,7 +82,7 @@ func (j *journalCount) add(before, after journalCount) {
 func (c *LogConfig) settings() LogSettings {
 	s := LogSettings{
 		Suite: "wal", Dir: c.Dir, Duration: c.Duration.Seconds(), Trials: c.Trials, Started: time.Now().UTC().Format(time.RFC3339), Version: c.Version,
-		Floor: "pwrite and fdatasync of the bare bytes of a batch into a file of 64 MiB filled with zeros before, again and again",
+		Floor: "pwrite and fdatasync of the bare bytes of a batch into a file of 32 MiB filled with zeros before, again and again",
 		Burst: fmt.Sprintf("at most %d MiB of records in space that was prepared before, unmeasured; sustained: everything, the making of space included", burstBytes>>20),
 	}
 	for _, subject := range c.Subjects {

@@ -95,6 +95,7 @@ type recordJSON struct {
 	Synced  bool     `json:"synced"`
 	Kind    string   `json:"kind,omitempty"` // of an entry
 	Time    int64    `json:"time,omitempty"` // log time of an entry, ns
+	Sum     string   `json:"sum,omitempty"`  // portable checksum of an entry, in hex: the same on every server
 	Vote    uint16   `json:"vote,omitempty"` // of a hard state
 	From    uint64   `json:"from,omitempty"` // of a truncation: entries from here on are void
 	Rewrite bool     `json:"rewrite,omitempty"`
@@ -214,6 +215,9 @@ func recordAsJSON(r *wal.Record, commands []kv.Command) recordJSON {
 	j := recordJSON{
 		Segment: r.Segment, Offset: r.Offset, Size: r.Size, Type: r.Type.String(), Index: r.Index, Term: r.Term, Synced: r.Synced,
 		Kind: kindNames[r.Entry.Kind], Time: r.Entry.Time, Vote: r.Hard.Vote, From: r.From, Rewrite: r.Rewrite,
+	}
+	if r.Type == wal.TypeEntry {
+		j.Sum = fmt.Sprintf("%016x", r.Entry.Sum)
 	}
 	if r.Verdict != wal.Clean {
 		j.Verdict, j.Reason = r.Verdict.String(), r.Reason
