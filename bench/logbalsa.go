@@ -35,7 +35,7 @@ func BalsaLog(segmentBytes int64, mode vfs.Mode) Subject {
 }
 
 // keptBytes is how much of a log is not retired, at least; at most twice that.
-const keptBytes = 128 << 20
+const keptBytes = 32 << 20
 
 type balsaLog struct {
 	log   *wal.Log
