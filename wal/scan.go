@@ -21,9 +21,17 @@ type Record struct {
 	From     uint64 // TypeTruncate: entries from here on are void
 	Founding []byte
 	Rewrite  bool // an entry that was damaged, written again
+	Stored   int  // bytes of the body, as stored
+	Batch    BatchInfo
 	Synced   bool // something later proves it durable
 	Verdict  Verdict
 	Reason   string
+}
+
+// BatchInfo is the batch that a record was written with, as its header tells.
+type BatchInfo struct {
+	Offset, Bytes int64
+	Records       int
 }
 
 // SegmentInfo is a line of `balsa wal ls`.
@@ -53,6 +61,8 @@ type Report struct {
 type ScanOptions struct {
 	Each     func(n int, do func(i int)) // lends hands, as in Options
 	Progress func(read, total int64)     // called now and then, in bytes of all segments
+	File     string                      // only this file of the directory, whatever it is called
+	Newest   int                         // only so many of the segments in use, the newest ones; 0 is all
 }
 
 // Scan visits every record of a log, oldest first, past any damage, and judges the log as the next Open would. It only
@@ -90,7 +100,7 @@ func ScanWith(fs vfs.FS, dir string, o ScanOptions, visit func(*Record) error) (
 		}
 		return visit(g.show(f))
 	}
-	if err := s.run(); err != nil {
+	if err := s.runWith(&o); err != nil {
 		return rep, err
 	}
 	s.forgiveLive(&rep)
@@ -132,6 +142,7 @@ func (g *finding) show(f *segmentFile) *Record {
 	}
 	h := &g.h
 	r.Type, r.Index, r.Term, r.Rewrite = h.typ, h.index, h.current, h.flags&flagRewrite != 0
+	r.Stored, r.Batch = int(h.body), BatchInfo{g.off - h.at, h.batch, h.records}
 	switch h.typ {
 	case TypeEntry:
 		r.Term, r.Entry = h.term, h.entry(g.body)
