@@ -19,6 +19,8 @@ var errLinux = errors.New("measuring needs Linux")
 func syncData(*os.File) error                                                       { return errLinux }
 func processorSeconds([]int) (float64, error)                                       { return 0, errLinux }
 func describe(string) Machine                                                       { return Machine{Cores: runtime.NumCPU(), Go: runtime.Version()} }
+func threadTime() time.Duration                                                     { return 0 }
+func bareWay(*WireReport, int) (*way, error)                                        { return nil, errLinux }
 func rawFollower(context.Context, string, io.Writer) error                          { return errLinux }
 func rawLeader(context.Context, string, []string, io.Writer) error                  { return errLinux }
 func askLoop(context.Context, string, *hdrhistogram.Histogram, time.Duration) error { return errLinux }
