@@ -17,10 +17,11 @@ import (
 
 // Server is one `balsa serve` process, or the place for one. It is safe for several goroutines.
 type Server struct {
-	ID   uint16
-	Addr string // HOST:PORT
-	Dir  string // its data directory
-	Log  string // what it says on standard error, appended over its lives
+	ID     uint16
+	Addr   string // HOST:PORT
+	Listen string // where it listens, if not at Addr
+	Dir    string // its data directory
+	Log    string // what it says on standard error, appended over its lives
 
 	options *Options
 
@@ -55,7 +56,11 @@ func (s *Server) Start() error {
 	}
 	l := &life{ready: make(chan struct{}), gone: make(chan struct{})}
 	l.said = &watcher{log: log, ready: l.ready}
-	l.cmd = exec.Command(s.options.Binary, append([]string{"serve", "--data", s.Dir}, s.options.Serve...)...)
+	args := append([]string{"serve", "--data", s.Dir}, s.options.Serve...)
+	if s.Listen != "" {
+		args = append(args, "--listen", s.Listen)
+	}
+	l.cmd = exec.Command(s.options.Binary, args...)
 	l.cmd.Env = s.options.Environ
 	l.cmd.Stderr = l.said
 	l.cmd.SysProcAttr = ownGroup()
