@@ -37,6 +37,8 @@ const (
 
 	KindFragment       Kind = 48
 	KindFragmentStatus Kind = 49
+	KindPathProbe      Kind = 50
+	KindPathAnswer     Kind = 51
 )
 
 // String is the kind's name for people, as in counters and dumps.
@@ -96,6 +98,10 @@ func (k Kind) String() string {
 		return "fragment"
 	case KindFragmentStatus:
 		return "fragment-status"
+	case KindPathProbe:
+		return "path-probe"
+	case KindPathAnswer:
+		return "path-answer"
 	}
 	return fmt.Sprintf("kind-%d", uint8(k))
 }
