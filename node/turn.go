@@ -38,6 +38,7 @@ func (n *Node) Turn(now int64, drained bool) {
 	n.flushReplies(now)
 	n.tellFragments(now)
 	n.out.resendLarge(now)
+	n.out.probePaths(now)
 	n.publish(now)
 }
 
@@ -46,7 +47,7 @@ func (n *Node) Deadline() int64 {
 	if n.err != nil {
 		return math.MaxInt64
 	}
-	at := n.out.largeDeadline()
+	at := min(n.out.largeDeadline(), n.out.pathDeadline())
 	if n.publishable() {
 		at = min(at, n.persist.publishAt)
 	}

@@ -273,3 +273,39 @@ func TestALeaderThatHearsNothingGivesUp(t *testing.T) {
 	l.end()
 	l.check(t, ctx)
 }
+
+// Between servers a path of 600 bytes is found out while they work, and what was packed for more reaches everybody.
+func TestServersFindOutASmallPath(t *testing.T) {
+	ctx, servers, proxies, c := proxied(t)
+	large := []byte(strings.Repeat("large", 4000))
+	if err := c.Put(ctx, []byte("large"), large); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range proxies {
+		p.become("--mtu 600")
+	}
+	for n := range 30 {
+		if err := c.Put(ctx, []byte("key-"+strconv.Itoa(n)), []byte("value")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lead := leader(t, ctx, servers, c)
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		text, err := os.ReadFile(lead.Log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Count(string(text), "to_bytes=576") >= 2 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the leader never found out")
+		}
+	}
+	for _, p := range proxies {
+		p.become("")
+	}
+	if got, err := c.Get(ctx, []byte("large")); err != nil || string(got) != string(large) {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+}
