@@ -110,6 +110,12 @@ local frames = {
     { 24, "bitmap", "Bitmap", "raw", 16 } } },
   [50] = { name = "path-probe", rest = 16, follows = "bytes", {
     { 0, "boot", "Asker's boot", "x64" }, { 8, "nonce", "Nonce", "u64" } } },
+  [52] = { name = "bulk", rest = 48, follows = "bytes", {
+    { 0, "transfer", "Transfer", "x64" }, { 8, "number", "Number", "u64" }, { 16, "total", "Total", "u64" }, { 24, "checksum", "Checksum of the piece", "x64" },
+    { 32, "piece", "Piece", "u32" }, { 36, "offset", "Offset", "u32" }, { 40, "stride", "Stride", "u32" } } },
+  [53] = { name = "bulk-ack", rest = 72, {
+    { 0, "transfer", "Transfer", "x64" }, { 8, "boot", "Echoed boot", "x64" }, { 16, "largest", "Largest number", "u64" }, { 24, "floor", "Floor", "u32" },
+    { 28, "kept", "Kept beyond it", "u16" }, { 32, "overflows", "Overflows", "u32" }, { 36, "delay", "Delay, us", "u32" }, { 40, "bitmap", "Bitmap", "raw", 32 } } },
   [51] = { name = "path-answer", rest = 16, { { 0, "boot", "Echoed boot", "x64" }, { 8, "nonce", "Nonce", "u64" } } },
 }
 

@@ -39,6 +39,8 @@ const (
 	KindFragmentStatus Kind = 49
 	KindPathProbe      Kind = 50
 	KindPathAnswer     Kind = 51
+	KindBulk           Kind = 52
+	KindBulkAck        Kind = 53
 )
 
 // String is the kind's name for people, as in counters and dumps.
@@ -102,6 +104,10 @@ func (k Kind) String() string {
 		return "path-probe"
 	case KindPathAnswer:
 		return "path-answer"
+	case KindBulk:
+		return "bulk"
+	case KindBulkAck:
+		return "bulk-ack"
 	}
 	return fmt.Sprintf("kind-%d", uint8(k))
 }
