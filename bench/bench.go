@@ -39,6 +39,7 @@ type Config struct {
 	Seed      uint64
 	Out       string // directory of the report's files; empty: none
 	Version   string // of what is measured, for the report
+	Leases    bool   // Start gives servers whose leader serves reads by a lease, for the report
 
 	Start   func(ctx context.Context) (Servers, error) // starts servers of our own; nil: measure Cluster
 	Cluster []string                                   // HOST:PORT of servers that run already

@@ -48,6 +48,7 @@ type Settings struct {
 	Version   string   `json:"version"`
 	Bound     string   `json:"bound"` // how bound_us is made
 	Cluster   []string `json:"cluster,omitempty"`
+	Leases    bool     `json:"leases,omitempty"` // reads are served by the leader's lease
 }
 
 // Floor is what the machine does by itself, over both measurements of it: before and after the rows.
@@ -99,6 +100,7 @@ func (c *Config) settings(servers int) Settings {
 		Servers: servers, Local: c.Start != nil, Clients: c.Clients, Duration: c.Duration.Seconds(), WarmUp: c.WarmUp.Seconds(),
 		Keys: c.Keys, KeyBytes: len(keyBuffer{}), ValueSize: c.ValueSize, Seed: c.Seed, Processes: 1, MaxProcs: 1,
 		Started: time.Now().UTC().Format(time.RFC3339), Version: c.Version, Bound: commitBound, Cluster: c.Cluster,
+		Leases: c.Leases,
 	}
 	if c.Suite == "read" {
 		s.Bound = readBound
@@ -194,8 +196,12 @@ func (r *Report) WriteText(out io.Writer) error {
 	if err := r.Floor.writeText(out, r.Machine.FileSystem, r.Settings.Servers); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(out, "\nbound: %s\nclosed loop, one client process with GOMAXPROCS=%d, %d keys of %d bytes, values of %d bytes\n",
-		r.Settings.Bound, r.Settings.MaxProcs, r.Settings.Keys, r.Settings.KeyBytes, r.Settings.ValueSize)
+	leases := ""
+	if r.Settings.Leases {
+		leases = "reads by the leader's lease, "
+	}
+	_, err := fmt.Fprintf(out, "\nbound: %s\n%sclosed loop, one client process with GOMAXPROCS=%d, %d keys of %d bytes, values of %d bytes\n",
+		r.Settings.Bound, leases, r.Settings.MaxProcs, r.Settings.Keys, r.Settings.KeyBytes, r.Settings.ValueSize)
 	return err
 }
 

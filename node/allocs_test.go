@@ -124,11 +124,12 @@ func (p *pump) hear(datagram []byte) {
 // request's datagram to the reply's.
 func TestAPutAndAGetAllocateNothing(t *testing.T) {
 	for _, c := range []struct {
-		op    kv.Op
-		count int
-	}{{kv.Put, 1}, {kv.Put, 64}, {kv.Get, 1}, {kv.Get, 64}} {
-		t.Run(fmt.Sprint(c.op, " ", c.count), func(t *testing.T) {
-			l := newDiskLab(t, noSync{vfs.OS})
+		op     kv.Op
+		count  int
+		leases bool
+	}{{kv.Put, 1, false}, {kv.Put, 64, false}, {kv.Get, 1, false}, {kv.Get, 64, false}, {kv.Get, 1, true}, {kv.Get, 64, true}} {
+		t.Run(fmt.Sprint(c.op, " ", c.count, " leases ", c.leases), func(t *testing.T) {
+			l := newDiskLab(t, noSync{vfs.OS}, c.leases)
 			l.elect()
 			p := newPump(l)
 			p.ask(kv.Put, 64)
@@ -137,6 +138,9 @@ func TestAPutAndAGetAllocateNothing(t *testing.T) {
 			}
 			if got := testing.AllocsPerRun(200, func() { p.ask(c.op, c.count) }); got != 0 {
 				t.Errorf("%v allocations for %d, want 0", got, c.count)
+			}
+			if got := l.leader().core.LeaseReads() > 0; got != c.leases {
+				t.Errorf("served by a lease: %v", got)
 			}
 		})
 	}
@@ -161,7 +165,7 @@ func (noSyncFile) Sync() error { return nil }
 
 // newDiskLab is a lab on the real file system, whose files allocate nothing
 // that memory's would.
-func newDiskLab(t testing.TB, disk vfs.FS) *lab {
+func newDiskLab(t testing.TB, disk vfs.FS, leases bool) *lab {
 	l := newLab(t, 0, 0)
 	for id := uint16(1); id <= 3; id++ {
 		l.pool = append(l.pool, wire.Server{ID: id, Addr: labAddr(id).String()})
@@ -171,7 +175,7 @@ func newDiskLab(t testing.TB, disk vfs.FS) *lab {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := Init(InitOptions{FS: disk, Dir: dir, ID: id, Pool: append([]wire.Server(nil), l.pool...), Random: l.next, SegmentBytes: 64 << 20}); err != nil {
+		if err := Init(InitOptions{FS: disk, Dir: dir, ID: id, Pool: append([]wire.Server(nil), l.pool...), Random: l.next, SegmentBytes: 64 << 20, Leases: leases}); err != nil {
 			t.Fatal(err)
 		}
 		n, err := Open(Options{FS: disk, Dir: dir, Resolve: netip.ParseAddrPort, Random: l.next, SegmentBytes: 64 << 20}, l.now)
@@ -185,7 +189,7 @@ func newDiskLab(t testing.TB, disk vfs.FS) *lab {
 }
 
 func benchmarkPump(b *testing.B, op kv.Op, count int) {
-	l := newDiskLab(b, vfs.OS)
+	l := newDiskLab(b, vfs.OS, false)
 	l.elect()
 	p := newPump(l)
 	p.ask(kv.Put, 64)

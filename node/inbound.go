@@ -91,6 +91,8 @@ func (n *Node) frame(now int64, h *wire.Header, from netip.AddrPort, kind wire.K
 		n.foundFrame(now, h, from, kind, p)
 	case wire.KindJoin:
 		n.join(h, p)
+	case wire.KindAddress:
+		n.address(h, p)
 	case wire.KindMember:
 		n.memberChange(now, h, from, p)
 	case wire.KindHello:
@@ -119,11 +121,23 @@ func (n *Node) frame(now int64, h *wire.Header, from netip.AddrPort, kind wire.K
 func (n *Node) raftFrame(now int64, h *wire.Header, from netip.AddrPort, kind wire.Kind, p []byte) {
 	if n.core == nil {
 		n.Counters.DroppedBlank++
+		n.founding.claimed = n.founding.claimed || h.Cluster != 0 && h.Dst == n.identity.ID
 		n.answerBlank(h, from)
 		return
 	}
-	if h.Cluster != n.tag || h.Src == n.identity.ID {
+	if h.Cluster != n.tag {
 		n.Counters.DroppedCluster++
+		return
+	}
+	if h.Src == n.identity.ID {
+		n.ownName(now, h, from, kind, p)
+		return
+	}
+	if !n.known(now, h, from) {
+		n.Counters.DroppedIncarnation++
+		return
+	}
+	if kind == wire.KindProbeReply && n.alive(h, p) {
 		return
 	}
 	m := raft.Message{From: h.Src, To: n.identity.ID, FromIncarnation: h.Incarnation, FromBoot: h.Boot}
@@ -132,6 +146,9 @@ func (n *Node) raftFrame(now int64, h *wire.Header, from netip.AddrPort, kind wi
 		return
 	}
 	n.heardMember(h.Src)
+	if m.Kind == raft.Probe && m.Seq&twinNonce != 0 {
+		n.doubted(now, from)
+	}
 	if m.Kind == raft.Ack && n.Leading() {
 		n.pace.noteAck(now, m.From, m.EchoSeq)
 	}
@@ -141,6 +158,9 @@ func (n *Node) raftFrame(now int64, h *wire.Header, from netip.AddrPort, kind wi
 	}
 	n.core.Step(now, &m)
 	n.absorb(now)
+	if m.Reject {
+		n.tellForgetful()
+	}
 	if m.Kind == raft.Append && n.core.Leader() == h.Src {
 		n.takeTimeout(m.Timeout)
 	}

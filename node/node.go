@@ -69,11 +69,16 @@ type Node struct {
 
 	founding       founding
 	configurations configurations
-	ledTerm        uint64   // the term this server leads, 0 when it does not
-	ledLast        uint64   // the last entry it proposed when it stopped leading
-	turnAt         int64    // when the turn under way began
-	toldLeader     uint16   // the leader that the last log line named
-	standing       bool     // a log line said that this server stands, and nothing has come of it yet
+	ledTerm        uint64 // the term this server leads, 0 when it does not
+	ledLast        uint64 // the last entry it proposed when it stopped leading
+	turnAt         int64  // when the turn under way began
+	toldLeader     uint16 // the leader that the last log line named
+	standing       bool   // a log line said that this server stands, and nothing has come of it yet
+	twins          []twin
+	twinsAsked     uint64   // questions whether a process is alive
+	doubtAt        int64    // next time we ask that of our own id
+	left           uint64   // the configuration that removed this server; 0: none did, or a later one names it
+	addressAt      int64    // when silent servers are next told where this one is
 	foreign        []uint16 // servers of another cluster at our servers' addresses, told once
 
 	// Inbound, reused from datagram to datagram.
@@ -139,7 +144,7 @@ func Open(o Options, now int64) (*Node, error) {
 		n.beginFounding(now)
 		return n, nil
 	}
-	if err := n.startCore(now, recovery); err != nil {
+	if err := n.startCore(now, recovery, false); err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
 	return n, nil
@@ -162,8 +167,9 @@ func (o Options) withDefaults() Options {
 }
 
 // startCore begins to take part in Raft: the founding list is the
-// configuration at index 0, later ones are entries of the log.
-func (n *Node) startCore(now int64, recovery *wal.Recovery) error {
+// configuration at index 0, later ones are entries of the log. A fresh one was
+// blank until now: it has promised nothing that a restart could have forgotten.
+func (n *Node) startCore(now int64, recovery *wal.Recovery, fresh bool) error {
 	list, err := wire.DecodeConfiguration(n.identity.List)
 	if err != nil {
 		return fmt.Errorf("%s: the founding list: %w", n.o.Dir, err)
@@ -171,7 +177,7 @@ func (n *Node) startCore(now int64, recovery *wal.Recovery) error {
 	start := raft.Start{
 		Configs: []raft.IndexedConfiguration{{Index: 0, Configuration: toRaft(&list)}},
 		Hard:    raft.HardState{Term: recovery.Hard.Term, Vote: recovery.Hard.Vote},
-		Last:    recovery.Last, Voteless: recovery.Voteless,
+		Last:    recovery.Last, Voteless: recovery.Voteless, Fresh: fresh, Left: n.identity.Left,
 	}
 	for _, r := range recovery.Terms {
 		start.Terms = append(start.Terms, raft.TermRun{First: r.First, Term: r.Term})
@@ -202,6 +208,9 @@ func (n *Node) startCore(now int64, recovery *wal.Recovery) error {
 		Timeout: n.pace.timeout, Heartbeat: n.o.Heartbeat, Resend: n.o.Resend,
 		WindowBytes: windowBytes, UncommittedBytes: uncommittedBytes,
 	}, start, now)
+	if left := n.core.Removed(); left != 0 {
+		n.noteRemoved(left)
+	}
 	if recovery.Voteless {
 		n.logger.Error("this server neither votes nor leads: its hard state or the identity of its log's tail is gone; bring it back with `balsa member replace`", "reason", recovery.Reason)
 	}
@@ -230,15 +239,9 @@ func (n *Node) ID() uint16          { return n.identity.ID }
 func (n *Node) Incarnation() uint64 { return n.identity.Incarnation }
 func (n *Node) Boot() uint64        { return n.boot }
 
-// Address is where the pool that init was given says this server is reached.
-func (n *Node) Address() string {
-	for _, s := range n.identity.Pool {
-		if s.ID == n.identity.ID {
-			return s.Addr
-		}
-	}
-	return ""
-}
+// Address is where the newest configuration of the log, else the pool that init
+// was given, says this server is reached.
+func (n *Node) Address() string { return string(n.out.addressOf(n.identity.ID)) }
 
 // Blank says that no founding has reached this server: it holds no list.
 func (n *Node) Blank() bool { return n.core == nil }

@@ -379,13 +379,13 @@ func manyServers(count int) []wire.Server {
 
 func TestIdentityDecodesWhatItEncodesAndRefusesEveryCut(t *testing.T) {
 	d := identity{ID: 7, Incarnation: 12, Name: "seven", Voters: []uint16{1, 7},
-		Pool: []wire.Server{{ID: 1, Addr: "a:1"}, {ID: 7, Addr: "b:2"}}, List: []byte("a list")}
+		Pool: []wire.Server{{ID: 1, Addr: "a:1"}, {ID: 7, Addr: "b:2"}}, List: []byte("a list"), Left: 99}
 	b := d.encode()
 	var got identity
 	if err := got.decode(b); err != nil {
 		t.Fatal(err)
 	}
-	if got.ID != 7 || got.Incarnation != 12 || got.Name != "seven" || !slices.Equal(got.Voters, d.Voters) || !slices.Equal(got.Pool, d.Pool) || string(got.List) != "a list" {
+	if got.ID != 7 || got.Incarnation != 12 || got.Name != "seven" || !slices.Equal(got.Voters, d.Voters) || !slices.Equal(got.Pool, d.Pool) || string(got.List) != "a list" || got.Left != 99 {
 		t.Errorf("got %+v, want %+v", got, d)
 	}
 	for n := range b {

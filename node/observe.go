@@ -37,5 +37,7 @@ type Counters struct {
 	Entries            uint64 // proposed here
 	Commands           uint64 // proposed here
 	VotesRefused       uint64 // and pre-votes, by this server
+	Twins              uint64 // incarnations seen alive from two boots at once
+	Restored           uint64 // members that lacked what they had acknowledged
 	Refused            uint64 // ICMP port unreachable seen
 }

@@ -194,7 +194,7 @@ func (n *Node) answerHello(now int64, to netip.AddrPort, dst uint16, nonce uint6
 	if n.core != nil {
 		r.Term, r.Leader = n.core.Term(), n.core.Leader()
 		r.LeaderAddr = n.out.addressOf(r.Leader)
-		r.Cluster = n.founding.cluster
+		r.Cluster, r.Removed = n.founding.cluster, n.left != 0
 		if n.Leading() { // log time moves by the leader's clock; no other server knows it
 			r.LogTime = n.logTime(now)
 		}

@@ -40,7 +40,7 @@ var ErrNotLoopback = errors.New("not a loopback address")
 // the shell around a Node: it waits on the socket, tells the time, and hands a
 // leader's batches to a writer. Everything is decided in the Node.
 func Serve(ctx context.Context, c Config) error {
-	s := shell{config: c, began: time.Now(), finished: make(chan finished, 1), batches: make(chan *wal.Batch, 1), spares: make(chan struct{}, 1)}
+	s := shell{config: c, clock: newClock(sinceBoot), finished: make(chan finished, 1), batches: make(chan *wal.Batch, 1), spares: make(chan struct{}, 1)}
 	if err := s.open(); err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ type shell struct {
 	config   Config
 	node     *Node
 	socket   *udp.Socket
-	began    time.Time
+	clock    clock
 	workers  sync.WaitGroup
 	batches  chan *wal.Batch // to the writer: at most one is out
 	finished chan finished   // from the writer
@@ -122,7 +122,7 @@ func tellSocket(l *slog.Logger, s *udp.Socket) {
 	}
 }
 
-func (s *shell) now() int64 { return int64(time.Since(s.began)) + 1 }
+func (s *shell) now() int64 { return s.clock.now() }
 
 // loop is the turn in production. It waits in one place, the socket; the
 // writer and the end of ctx wake it there.
@@ -132,13 +132,13 @@ func (s *shell) loop(ctx context.Context) error {
 	for {
 		wait := time.Time{} // do not block while something is known to be left
 		if drained {
-			wait = s.began.Add(time.Duration(min(n.Deadline(), 1<<62)))
+			wait = s.clock.moment(n.Deadline())
 		}
 		count, err := s.socket.Receive(wait)
 		if err != nil {
 			return fmt.Errorf("receive: %w", err)
 		}
-		now := s.now()
+		now := s.now() // after the datagrams came: a lease that holds at this time was there when they were asked
 		for i := range count {
 			datagram, from := s.socket.Datagram(i)
 			n.Deliver(now, from, datagram)

@@ -17,7 +17,7 @@ const AppendHeaderBytes = 64
 type Append struct {
 	Term, PrevIndex, PrevTerm, Commit uint64
 
-	Round   uint64 // of reads and leases: the latest that this message begins or repeats
+	Round   uint64 // of reads: the latest that this message begins or repeats
 	Seq     uint64 // of the sender to this peer, so that a stale answer is known as such
 	Timeout int64  // the election timeout handed out, nanoseconds
 	Leases  bool   // the configuration in force allows them

@@ -57,6 +57,9 @@ func benchSuiteCommand(s *streams, suite, about string) *cobra.Command {
 			c.Helper = func(args ...string) *exec.Cmd {
 				return exec.Command(binary, append([]string{"bench", "helper"}, args...)...)
 			}
+			if c.Leases && !cmd.Flags().Changed("local") {
+				return usagef("bench %s: --leases is for --local: a cluster has them from its founding, or never", suite)
+			}
 			if !cmd.Flags().Changed("local") {
 				if c.Cluster, err = flags.addrs(); err != nil {
 					return usagef("bench %s needs --local N, or --cluster HOST:PORT,...", suite)
@@ -67,7 +70,7 @@ func benchSuiteCommand(s *streams, suite, about string) *cobra.Command {
 				return usagef("--local is %d, want 1 to 99 servers", nodes)
 			}
 			c.Start = func(ctx context.Context) (bench.Servers, error) {
-				return local.Run(ctx, local.Options{Binary: binary, Dir: dir, Nodes: nodes})
+				return local.Run(ctx, local.Options{Binary: binary, Dir: dir, Nodes: nodes, Init: initFlags(c.Leases)})
 			}
 			return runBench(cmd.Context(), s, c, flags.json())
 		},
@@ -76,6 +79,7 @@ func benchSuiteCommand(s *streams, suite, about string) *cobra.Command {
 	flags.register(f)
 	f.IntVar(&nodes, "local", 0, "measure so many servers of its own, started here")
 	f.StringVar(&dir, "dir", "", "where the data of --local lives (default: a temporary directory)")
+	f.BoolVar(&c.Leases, "leases", false, "with --local: servers that were made with init --leases")
 	f.IntSliceVar(&c.Clients, "clients", []int{1, 64, 512}, "numbers of clients, one row each")
 	f.DurationVar(&c.Duration, "duration", 10*time.Second, "measured time of each row")
 	f.DurationVar(&c.WarmUp, "warm-up", 2*time.Second, "time before it that does not count")
@@ -88,6 +92,14 @@ func benchSuiteCommand(s *streams, suite, about string) *cobra.Command {
 		f.MarkHidden(name)
 	}
 	return cmd
+}
+
+// initFlags are what --leases adds to each init.
+func initFlags(leases bool) []string {
+	if leases {
+		return []string{"--leases"}
+	}
+	return nil
 }
 
 func runBench(ctx context.Context, s *streams, c bench.Config, asJSON bool) error {

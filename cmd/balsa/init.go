@@ -17,6 +17,7 @@ import (
 func initCommand(s *streams) *cobra.Command {
 	var data, cluster, voters, name string
 	var id uint16
+	var leases bool
 	cmd := &cobra.Command{
 		Use:   "init --data DIR --id N --cluster POOL",
 		Short: "make a data directory and the server's identity, once",
@@ -42,7 +43,7 @@ POOL is every known server; the voters are those that found the cluster, all of 
 			if !slices.ContainsFunc(pool, func(s wire.Server) bool { return s.ID == id }) {
 				return usagef("--id %d is not in the pool %s", id, cluster)
 			}
-			if err := node.Init(node.InitOptions{FS: vfs.OS, Dir: data, ID: id, Pool: pool, Voters: first, Name: name, Random: node.Random}); err != nil {
+			if err := node.Init(node.InitOptions{FS: vfs.OS, Dir: data, ID: id, Pool: pool, Voters: first, Name: name, Leases: leases, Random: node.Random}); err != nil {
 				return fmt.Errorf("init: %w", err)
 			}
 			fmt.Fprintf(s.err, "made server %d in %s; start it with: balsa serve --data %s\n", id, data, data)
@@ -54,6 +55,7 @@ POOL is every known server; the voters are those that found the cluster, all of 
 	f.Uint16Var(&id, "id", 0, "this server's id in the pool")
 	f.StringVar(&cluster, "cluster", "", "every known server: 1=HOST:PORT,2=HOST:PORT,...")
 	f.StringVar(&voters, "voters", "", "ids of the first voters, such as 1,2,3 (default: all of the pool)")
+	f.BoolVar(&leases, "leases", false, "with the founder, the lowest first voter: let leaders answer reads alone while a quorum has promised to elect no other;\nrelies on clocks that keep within a tenth of true time")
 	f.StringVar(&name, "name", "", "a name for people, in logs and status")
 	return cmd
 }

@@ -42,6 +42,7 @@ type membersJSON struct {
 	OldVoters []uint16   `json:"old_voters"`
 	Phase     string     `json:"phase"`
 	Pool      []poolJSON `json:"pool"`
+	Leases    bool       `json:"leases,omitempty"`
 }
 
 type poolJSON struct {
@@ -130,7 +131,7 @@ func showMembers(ctx context.Context, c *client.Client, w io.Writer, asJSON bool
 	}
 	m := membersJSON{
 		Voters: orEmpty(status.Voters), Learners: orEmpty(status.Learners), Joint: status.Joint, OldVoters: orEmpty(status.OldVoters),
-		Phase: client.PhaseName(status.Phase), Pool: []poolJSON{},
+		Phase: client.PhaseName(status.Phase), Pool: []poolJSON{}, Leases: status.Leases,
 	}
 	for _, r := range status.Rows {
 		m.Pool = append(m.Pool, poolJSON{r.ID, r.Addr})
@@ -138,7 +139,11 @@ func showMembers(ctx context.Context, c *client.Client, w io.Writer, asJSON bool
 	if asJSON {
 		return writeJSON(w, m)
 	}
-	fmt.Fprintf(w, "voters %s, learners %s, %s\n", list(m.Voters), list(m.Learners), m.Phase)
+	leases := ""
+	if m.Leases {
+		leases = ", reads by lease"
+	}
+	fmt.Fprintf(w, "voters %s, learners %s, %s%s\n", list(m.Voters), list(m.Learners), m.Phase, leases)
 	if m.Joint {
 		fmt.Fprintf(w, "old voters %s\n", list(m.OldVoters))
 	}

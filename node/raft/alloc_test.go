@@ -18,6 +18,7 @@ func TestNoAllocations(t *testing.T) {
 	}
 	l, r, h, f, b, v := leader(), leader(), leader(), follower(), follower(), follower()
 	w, q, a := follower(), follower(), leader()
+	d := leads(t, leasing(voters(1, 2, 3)), true)
 	batch, beat := entries(1, 1, 8), from(2, Message{Kind: Append, Term: 1, Timeout: 100 * msec})
 	for _, test := range []struct {
 		name string
@@ -44,6 +45,18 @@ func TestNoAllocations(t *testing.T) {
 			m := Message{Kind: Ack, From: 2, FromIncarnation: 2000, FromBoot: 20, Term: 1, EchoBoot: 10, EchoSeq: r.seq, EchoRound: r.round, Match: 1, LastIndex: 1}
 			r.Step(r.now, &m)
 			r.Take()
+		}},
+		{"a read under a lease, a heartbeat that renews it", func() {
+			d.Tick(d.Deadline())
+			d.Take()
+			m := Message{Kind: Ack, From: 2, FromIncarnation: 2000, FromBoot: 20, Term: 1, EchoBoot: 10, EchoSeq: d.seq, EchoTimeout: 100 * msec, Match: 1, LastIndex: 1}
+			d.Step(d.now, &m)
+			if _, err := d.Read(d.now + 1); err != nil {
+				t.Fatal(err)
+			}
+			if len(d.Take().Reads) != 1 {
+				t.Fatal("not served")
+			}
 		}},
 		{"Tick of a leader", func() {
 			h.Tick(h.Deadline())

@@ -291,6 +291,51 @@ func TestARemovedServerIsToldTrap9(t *testing.T) {
 	check(t, c, "answer to one that does not know", r[len(r)-1].Reason, ReasonRemoved)
 }
 
+// Told by its leader, or by a voter when it stands: it stands no more, also after a restart, until a later
+// configuration names it again.
+func TestARemovedServerStandsNoMoreSafety8(t *testing.T) {
+	with := func(index uint64, ids ...uint16) IndexedConfiguration {
+		return IndexedConfiguration{index, Configuration{Members: members(ids...)}}
+	}
+	run := []TermRun{{First: 1, Term: 1}}
+	start := Start{Hard: HardState{Term: 1}, Last: 5, Terms: run, Configs: []IndexedConfiguration{with(0, 1, 2, 3), with(5, 2, 3)}}
+	c := newCore(1, start)
+	check(t, c, "nothing is committed, as far as it knows: removed", c.Removed(), uint64(0))
+	check(t, c, "and may stand (trap 6)", c.mayCampaign(), true)
+	c.Step(c.now, from(2, Message{Kind: Append, Term: 1, PrevIndex: 5, PrevTerm: 1, Commit: 5}))
+	check(t, c, "its leader told it: removed by", c.Removed(), uint64(5))
+	check(t, c, "may stand", c.mayCampaign(), false)
+
+	start.Left = c.Removed()
+	c = newCore(1, start)
+	check(t, c, "after a restart: removed by", c.Removed(), uint64(5))
+	check(t, c, "may stand", c.mayCampaign(), false)
+	start.Last, start.Configs = 9, append(start.Configs, with(9, 1, 2, 3))
+	c = newCore(1, start)
+	check(t, c, "named again: removed", c.Removed(), uint64(0))
+	check(t, c, "may stand", c.mayCampaign(), true)
+
+	start = Start{Hard: HardState{Term: 1}, Last: 4, Terms: run, Configs: []IndexedConfiguration{with(0, 1, 2, 3)}}
+	c = newCore(1, start)
+	c.Tick(c.Deadline())
+	flush(c)
+	check(t, c, "role", c.Role(), PreCandidate)
+	c.Step(c.now, from(2, Message{Kind: VoteReply, Pre: true, Term: 1, EchoBoot: 10, Reason: ReasonRemoved, LastIndex: 5, LastTerm: 1}))
+	check(t, c, "a voter told it: removed by", c.Removed(), uint64(5))
+	check(t, c, "role", c.Role(), Follower)
+	check(t, c, "would stand at", c.Deadline(), Never)
+	start.Left = c.Removed()
+	check(t, newCore(1, start), "after a restart: removed by", newCore(1, start).Removed(), uint64(5))
+}
+
+// A server on its way in reads old configurations that do not name it yet: those did not remove it.
+func TestAServerOnItsWayInIsNotRemoved(t *testing.T) {
+	c := newCore(4, Start{Hard: HardState{Term: 1}, Last: 5, Terms: []TermRun{{First: 1, Term: 1}},
+		Configs: []IndexedConfiguration{{0, Configuration{Members: members(1, 2, 3)}}, {5, Configuration{Members: members(2, 3)}}}})
+	c.Step(c.now, from(2, Message{Kind: Append, Term: 1, PrevIndex: 5, PrevTerm: 1, Commit: 5}))
+	check(t, c, "removed", c.Removed(), uint64(0))
+}
+
 func TestStickinessAndPreVoteKeepARemovedServerFromDisturbingTrap10(t *testing.T) {
 	c := newCore(2, Start{Hard: HardState{Term: 1}})
 	c.Step(c.now, from(1, Message{Kind: Append, Term: 1, Timeout: 100 * msec}))

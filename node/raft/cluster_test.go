@@ -56,6 +56,7 @@ type world struct {
 	judge    judge
 	tickets  map[[2]uint64]uint64 // (boot, ticket) -> ledger head when asked
 	served   int
+	leased   uint64 // reads that a lease released, of all boots
 	trace    func(string, ...any)
 }
 
@@ -94,7 +95,7 @@ func (w *world) start(h *host) {
 	h.boot, h.up, h.batches = 7000+w.boots, true, nil
 	h.log = slices.Clone(h.disk)
 	s := Start{Hard: h.hard, Last: uint64(len(h.log)), Configs: []IndexedConfiguration{{0, w.founding}}}
-	if h.blank {
+	if h.blank && !w.founding.Leases { // what allows leases comes with the founding list, before the first ack
 		s.Configs = nil
 	}
 	for _, e := range h.log {
@@ -119,6 +120,7 @@ func (w *world) crash(h *host, keep int) {
 	for _, b := range h.batches[:min(keep, len(h.batches))] {
 		w.persist(h, b)
 	}
+	w.leased += h.core.LeaseReads()
 	h.up, h.batches, h.core = false, nil, nil
 }
 
@@ -331,6 +333,7 @@ func (j *judge) took(w *world, h *host, e *Effects) {
 		} else if !ok {
 			j.leaders[e.Term] = h.incarnation
 			j.complete(h)
+			j.alone(w, h)
 		}
 		for _, op := range e.Ops {
 			if op.Kind == OpTruncate && j.led[h.boot] == e.Term {
@@ -363,6 +366,15 @@ func (j *judge) complete(h *host) {
 	for i, l := range j.ledger {
 		if i >= len(h.log) || h.log[i].Term != l.Term || h.log[i].value != l.value {
 			fail("S4: %d leads without the committed entry %d", h.id, i+1)
+		}
+	}
+}
+
+// alone: as long as a server holds a lease, nobody else comes to lead a later term.
+func (j *judge) alone(w *world, h *host) {
+	for _, g := range w.hosts {
+		if g != h && g.up && g.core.Term() < h.core.Term() && g.core.Leased(w.now) {
+			fail("lease: %d leads term %d while %d holds a lease of term %d", h.id, h.core.Term(), g.id, g.core.Term())
 		}
 	}
 }

@@ -18,10 +18,13 @@ type peer struct {
 	boot   uint64 // of its last ack; another one means that it restarted
 
 	match, held, next uint64
+	acked, ackedSeq   uint64 // the most it acknowledged in this term, over restarts, and the last message sent by then
+	forgot, told      bool   // it lacks some of that: its directory is an older copy
 	probing, waiting  bool   // waiting: the probe is out
 	resetSeq          uint64 // rejects of messages before this one are about a past that is over
 	contact           int64  // when it last answered in this term
 	promised          int64  // the timeout it last promised, 0: unknown
+	lease             lease
 	round, roundSent  uint64
 	heartbeatAt       int64
 	resendAt          int64
@@ -60,6 +63,31 @@ func (p *peer) heard(match, held uint64) bool {
 	return further
 }
 
+// acknowledged notes what p has said is durable. seq is that of the last message sent.
+func (p *peer) acknowledged(match, seq uint64) {
+	if match > p.acked {
+		p.acked, p.ackedSeq = match, seq
+	}
+}
+
+// contradicts tells whether a reject, of a message sent after the acknowledgement, denies what was acknowledged. What a
+// crash or damage takes never does: the one is not acknowledged yet, the other keeps its place in the log.
+func (p *peer) contradicts(m *Message) bool {
+	return m.Reject && m.EchoSeq > p.ackedSeq && m.RejectPrev > 0 && p.acked > 0 && (m.RejectPrev <= p.acked || m.Hint < p.acked)
+}
+
+// Forgetful names a member that was seen to lack what it acknowledged, once, and how far it had; 0 when there is none.
+// This leader counts and hears it no more (SAFETY 9).
+func (c *Core) Forgetful() (id uint16, acknowledged uint64) {
+	for i := range c.peers {
+		if p := &c.peers[i]; p.forgot && !p.told {
+			p.told = true
+			return p.id, p.acked
+		}
+	}
+	return 0, 0
+}
+
 // PeerStatus is a peer as the leader sees it.
 type PeerStatus struct {
 	ID                uint16
@@ -84,7 +112,7 @@ type Status struct {
 	PromisedUntil         int64
 	Peers                 []PeerStatus // as leader
 	Dropped, Violations   uint64       // messages that could not be right; that contradicted what Raft guarantees
-	Removed               bool         // a voter said that this server was removed; a hint, void once a leader is heard
+	Removed               uint64       // see Core.Removed
 	Transferring          uint16       // as leader: whom leadership is being handed to
 	Withheld              uint64       // answers not given because the term or vote was still being written
 }
@@ -94,7 +122,7 @@ func (c *Core) Status() Status {
 	s := Status{Role: c.role, Term: c.hard.Term, Vote: c.hard.Vote, Leader: c.leader, Last: c.log.last, Commit: c.commit,
 		Durable: c.durable, Voteless: c.voteless, Configuration: c.inForce().Configuration.clone(),
 		ConfigurationIndex: c.inForce().Index, Joint: c.joint, Voter: c.self || c.old, PromisedUntil: c.promise.until,
-		Dropped: c.dropped, Violations: c.violations, Withheld: c.withheld, Removed: c.toldRemoved, Transferring: c.transfer.to}
+		Dropped: c.dropped, Violations: c.violations, Withheld: c.withheld, Removed: c.Removed(), Transferring: c.transfer.to}
 	if c.damage.any() {
 		s.FirstDamaged = c.damage.first()
 	}
@@ -105,6 +133,19 @@ func (c *Core) Status() Status {
 		}
 	}
 	return s
+}
+
+// Contact tells when this leader last heard a member; for any other server that was never. False: it is no member, or
+// this server itself.
+func (c *Core) Contact(id uint16) (at int64, member bool) {
+	p := c.peer(id)
+	if p == nil {
+		return 0, false
+	}
+	if c.role != Leader || p.boot == 0 {
+		return 0, true
+	}
+	return p.contact, true
 }
 
 // Role, Term, Leader and Commit answer without allocating.

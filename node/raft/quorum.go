@@ -12,6 +12,7 @@ const (
 	matches  quantity = iota // durable and equal up to this index
 	rounds                   // heard of this read round
 	contacts                 // heard from at this time
+	leases                   // votes for nobody until this time
 )
 
 func (c *Core) peerValue(p *peer, q quantity) uint64 {
@@ -20,6 +21,8 @@ func (c *Core) peerValue(p *peer, q quantity) uint64 {
 		return p.match
 	case rounds:
 		return p.round
+	case leases:
+		return uint64(max(p.lease.until, 0))
 	}
 	return uint64(max(p.contact, 0))
 }
@@ -30,6 +33,8 @@ func (c *Core) ownValue(q quantity) uint64 {
 		return c.durable
 	case rounds:
 		return c.round
+	case leases:
+		return uint64(Never) // it leads
 	}
 	return uint64(max(c.now, 0))
 }

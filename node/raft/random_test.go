@@ -49,7 +49,11 @@ func newChaos(seed uint64) *chaos {
 	first = ids[:n]
 	cfg := Config{Timeout: 100 * msec, Heartbeat: 10 * msec, Resend: 20 * msec, WindowBytes: 1500, UncommittedBytes: 4000, ProbeBytes: 300}
 	c := &chaos{rng: rng, cut: map[[2]uint16]bool{}}
-	c.world = newWorld(seed, cfg, voters(first...), ids...)
+	founding := voters(first...)
+	if founding.Leases = seed%3 == 0; founding.Leases {
+		cfg.LargestTimeout = 120 * msec
+	}
+	c.world = newWorld(seed, cfg, founding, ids...)
 	c.chunk = 1 + rng.Uint64N(5)
 	c.loss, c.dup = rng.Float64()*0.2, rng.Float64()*0.2
 	c.delay = 1 + rng.Int64N(30*msec)
@@ -214,7 +218,7 @@ func (c *chaos) reconfigure() {
 		return
 	}
 	now := l.core.inForce().Configuration
-	var k Configuration
+	k := Configuration{Leases: now.Leases}
 	if len(now.Old) > 0 {
 		for _, m := range now.Members {
 			if m.Voter {
@@ -305,7 +309,7 @@ func (c *chaos) heal() error {
 	return nil
 }
 
-func runSeed(seed uint64) (err error) {
+func runSeed(seed uint64) (leased uint64, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%v", r)
@@ -313,7 +317,13 @@ func runSeed(seed uint64) (err error) {
 	}()
 	c := newChaos(seed)
 	c.run()
-	return c.heal()
+	err = c.heal()
+	for _, h := range c.hosts {
+		if h.up {
+			c.leased += h.core.LeaseReads()
+		}
+	}
+	return c.leased, err
 }
 
 func (c *chaos) run() {
@@ -333,9 +343,15 @@ func TestSafetyUnderChaos(t *testing.T) {
 	if testing.Short() {
 		n = 50
 	}
+	var leased uint64
 	for seed := *firstSeed; seed < *firstSeed+uint64(n); seed++ {
-		if err := runSeed(seed); err != nil {
+		served, err := runSeed(seed)
+		if err != nil {
 			t.Errorf("seed %d: %v (go test -run Chaos -first %d -seeds 1)", seed, err, seed)
 		}
+		leased += served
+	}
+	if n >= 50 && leased == 0 {
+		t.Errorf("no read was served by a lease in %d runs", n)
 	}
 }

@@ -2,9 +2,10 @@ package raft
 
 import "slices"
 
-// Linearizable reads without the log (ReadIndex). A read asks a fresh round: messages sent after it was asked, which a
-// quorum answers in this term. Then no later leader can have committed anything before the read was asked, and the
-// commit index of that moment, once this term has committed an entry, covers all that anyone was told.
+// Linearizable reads without the log (ReadIndex; lease.go has those without a round). A read asks a fresh round: messages
+// sent after it was asked, which a quorum answers in this term. Then no later leader can have committed anything before
+// the read was asked, and the commit index of that moment, once this term has committed an entry, covers all that anyone
+// was told.
 //
 // A follower asks its leader, which opens a round for it. A question's number carries the asker's boot (SAFETY 5), and
 // an answer settles all questions up to its number: they were asked before the round began.
@@ -52,19 +53,24 @@ func (c *Core) Read(now int64) (ticket uint64, err error) {
 }
 
 func (c *Core) openRound(w waitingRead) {
-	c.round++
+	if !c.Leased(c.now) {
+		c.round++
+	}
 	w.round, w.index = c.round, c.commit
 	c.reads.waiting = append(c.reads.waiting, w)
 	c.confirmReads()
 }
 
-// confirmReads releases the reads whose round a quorum has answered.
+// confirmReads releases the reads whose round a quorum has answered or, under a lease, all that were asked before now.
 func (c *Core) confirmReads() {
 	w := c.reads.waiting
 	if len(w) == 0 || c.commit < c.firstOfTerm {
 		return
 	}
-	round, n := c.quorum(rounds), 0
+	round, n, leased := c.quorum(rounds), 0, c.Leased(c.now)
+	if leased {
+		round = c.round
+	}
 	for ; n < len(w) && w[n].round <= round; n++ {
 		index := max(w[n].index, c.firstOfTerm)
 		if w[n].to == 0 {
@@ -73,10 +79,13 @@ func (c *Core) confirmReads() {
 			c.send(Message{Kind: ReadAnswer, To: w[n].to, Term: c.hard.Term, EchoBoot: w[n].boot, EchoSeq: w[n].number, Index: index})
 		}
 	}
+	if leased {
+		c.leaseReads += uint64(n)
+	}
 	c.reads.waiting = w[:copy(w, w[n:])]
 }
 
-// stepReadAsk opens a round for a follower. A server that leads no more does not answer: the asker's ticket runs out.
+// stepReadAsk opens a round for a follower, or answers at once under a lease. A server that leads no more does not answer: the asker's ticket runs out.
 func (c *Core) stepReadAsk(m *Message) {
 	if c.role != Leader || m.Term != c.hard.Term || c.peer(m.From) == nil || len(c.reads.waiting) >= c.cfg.ReadsWaiting {
 		return

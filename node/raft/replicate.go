@@ -8,7 +8,7 @@ func (c *Core) Propose(now int64, e *Entry) error {
 	if err := c.mayLead(); err != nil {
 		return err
 	}
-	if e.Kind == 0 || e.Kind > lastEntryKind || (e.Kind == Configuring) != (e.Config != nil) || e.Config != nil && !e.Config.valid() {
+	if e.Kind == 0 || e.Kind > lastEntryKind || (e.Kind == Configuring) != (e.Config != nil) || e.Config != nil && (!e.Config.valid() || !c.allowsLeases(e.Config)) {
 		return ErrInvalid
 	}
 	if e.Kind == Configuring && !c.mayChange() {
@@ -70,6 +70,7 @@ func (c *Core) heartbeat(p *peer) {
 
 func (c *Core) sendAppend(p *peer, first, last uint64) {
 	c.seq++
+	p.lease.offer(c.now, c.seq, c.inForce().Leases)
 	term, _ := c.log.term(first - 1)
 	c.send(Message{Kind: Append, To: p.id, Term: c.hard.Term, PrevIndex: first - 1, PrevTerm: term, First: first, Last: last,
 		Commit: c.commit, Round: c.round, Seq: c.seq, Timeout: c.cfg.Timeout, Leases: c.inForce().Leases})
@@ -140,16 +141,30 @@ func (c *Core) stepAck(m *Message) {
 		return
 	}
 	p := c.otherByID(m.From)
+	if p.forgot {
+		c.dropped++
+		return
+	}
+	if p.contradicts(m) {
+		p.forgot = true
+		p.match, p.held, p.round, p.contact, p.catch.done = 0, 0, 0, 0, false
+		p.lease = lease{}
+		p.reprobe(c.seq + 1)
+		return
+	}
 	if p.boot != m.FromBoot {
 		// It restarted: what it held and had not synced is gone, and what it had synced may have come back damaged.
 		if p.boot != 0 {
 			p.reprobe(m.EchoSeq)
 			p.match, p.held, p.catch.done = 0, 0, false
+			p.lease.until = 0
 		}
 		p.boot = m.FromBoot
 	}
 	p.contact = c.now
+	p.acknowledged(m.Match, c.seq)
 	p.promised = m.EchoTimeout
+	p.lease.promised(m.EchoSeq, m.EchoTimeout)
 	p.round = max(p.round, m.EchoRound)
 	further := p.heard(m.Match, m.LastIndex)
 	if further {
@@ -227,7 +242,6 @@ func (c *Core) stepAppend(m *Message) {
 		c.becomeFollower(m.Term, m.From)
 	}
 	c.become(Follower, m.From)
-	c.toldRemoved = false
 	timeout := m.Timeout
 	if timeout <= 0 {
 		timeout = c.cfg.Timeout
@@ -240,7 +254,10 @@ func (c *Core) stepAppend(m *Message) {
 	if a.to != m.From || a.boot != m.FromBoot {
 		*a = pendingAck{to: m.From, boot: m.FromBoot}
 	}
-	a.seq, a.round, a.timeout = max(a.seq, m.Seq), max(a.round, m.Round), timeout
+	if m.Seq >= a.seq { // what is echoed together was promised together
+		a.seq, a.timeout = m.Seq, timeout
+	}
+	a.round = max(a.round, m.Round)
 	c.accept(m)
 }
 

@@ -37,6 +37,10 @@ func (e *ending) begin() {
 	e.faults.over = true
 	e.trace.add(14, uint64(e.now))
 	e.heal()
+	if e.unbounded.class != 0 {
+		e.unbounded.end()
+		return
+	}
 	e.settleBy = e.now + 2*e.bound() + settleSlack + e.operatorSlack()
 	e.waiting = len(e.actors)
 	for _, a := range e.actors {
@@ -248,6 +252,7 @@ func (e *ending) judge() {
 	for _, s := range e.servers {
 		if s.node != nil {
 			e.met.process(s.node)
+			s.checkCounters()
 		}
 	}
 	e.judgeStates()

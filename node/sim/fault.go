@@ -197,12 +197,32 @@ func (f *faults) spendEarly(s *server) bool {
 	return true
 }
 
+// wouldFoundAgain says that, with s, every first voter were blank. They found a
+// cluster then, as they were told to, unless one of those that took over is up
+// to tell them of its own; nothing else could (SAFETY 7).
+func (f *faults) wouldFoundAgain(s *server) bool {
+	for id := 1; id <= len(f.firstVoters); id++ {
+		if life := f.checker.servers[id].incarnation; uint16(id) != s.id && f.checker.named[serverLife{uint16(id), life}] {
+			return false
+		}
+	}
+	return f.checker.first != nil && len(f.firstVoters) > 1
+}
+
 // wipe replaces a directory by a fresh one.
 func (f *faults) wipe(s *server, c Class) {
-	if !f.spend(s) {
+	if f.wouldFoundAgain(s) || !f.spend(s) {
 		return
 	}
 	f.hits[c]++
+	if s.node != nil && !s.node.Blank() && f.checker.first == nil {
+		// A cluster that only this server knew may be gone, and who has pinned
+		// it is served by no other: those clients begin anew, as people would.
+		for _, a := range f.actors {
+			a.reborn()
+			a.begin()
+		}
+	}
 	s.wipe()
 	f.after(between(f.random, 10*millisecond, 2*second), s.start)
 }

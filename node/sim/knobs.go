@@ -47,6 +47,8 @@ const (
 	DryRun
 	FollowerRead
 	ScanRead
+	Clone   // of a data directory: drawn by drawUnbounded alone
+	Restore // of an older copy of one
 	Classes
 )
 
@@ -56,7 +58,7 @@ func (c Class) drawn() bool { return c < Replace }
 var classNames = [Classes]string{"loss", "duplicate", "reorder", "delay", "corrupt", "small-link", "cut", "cut-one-way", "pause", "hang",
 	"sync-error", "kill", "power-cut", "power-cut-all", "rot", "wipe", "wipe-before-founding", "client-gone",
 	"membership", "transfer", "kill-learner", "kill-joint", "kill-final", "founder-wiped", "forged", "closed", "old-datagrams",
-	"other-cluster", "clock-drift", "clock-jump", "any-server", "replace", "cancel", "refusal", "dry-run", "follower-read", "scan"}
+	"other-cluster", "clock-drift", "clock-jump", "any-server", "replace", "cancel", "refusal", "dry-run", "follower-read", "scan", "clone", "restore"}
 
 func (c Class) String() string { return classNames[c] }
 
@@ -85,6 +87,9 @@ type knobs struct {
 	FaultEvery      int64
 	ChangeEvery     int64 // about so often an operator asks for something
 	StayBroken      bool  // a minority is never healed
+	Leases          bool  // leaders may serve reads by a lease
+	Unbounded       Class // Clone or Restore: safety is not owed; 0: it is
+	Late            bool  // that comes when all else is healed
 	Faults          [Classes]bool
 }
 
@@ -121,6 +126,7 @@ func draw(r *rand.Rand) knobs {
 	// One of these is always there, so that no seed is a calm one.
 	k.Faults[[]Class{Loss, Cut, CutOneWay, Pause, Kill, PowerCut}[r.IntN(6)]] = true
 	k.drawOperator(r)
+	k.drawLeases(r)
 	return k
 }
 

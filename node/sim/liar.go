@@ -122,6 +122,6 @@ func (n *network) replay() {
 	for range between(n.memoryRandom, 1, replayAtOne) {
 		k := n.memory.kept[n.memoryRandom.IntN(len(n.memory.kept))]
 		n.hits[OldDatagrams]++
-		n.deliver(between(n.memoryRandom, 0, second), k.i, k.j, address(k.i, 0), k.p.To, k.p.Bytes)
+		n.deliver(between(n.memoryRandom, 0, second), k.i, k.j, address(k.i, 0), k.p.To, n.copied(k.p.Bytes))
 	}
 }

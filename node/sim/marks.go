@@ -53,13 +53,18 @@ const (
 	MarkNotApplied
 	MarkOneShot
 	MarkLarge
+	MarkLeaseRead   // released without a round
+	MarkLeaseRanOut // at a leader that does not know yet that another leads
+	MarkTwin        // a clone was noticed
+	MarkRestored    // a restored directory was
+	MarkRoll        // a log went on in another segment
 	Marks
 )
 
 var markNames = [Marks]string{"pre-vote", "vote", "grant", "refused:term", "refused:promised", "refused:voted", "refused:log", "refused:voteless",
 	"refused:yield", "refused:removed", "transfer-vote", "timeout-now", "probe", "hint-vote", "hint-grant", "read-ask", "read-answer", "reject",
 	"resend", "heartbeat", "truncation", "rewrite", "damaged", "voteless", "learner-phase", "joint-phase", "stable-again", "joint-undone", "gave-up", "leader-removed",
-	"part", "fragment", "join", "repeat", "replay-dropped", "foreign-dropped", "incarnation-dropped", "blank-asked", "told-unknown", "told-not-applied", "one-shot", "large-value"}
+	"part", "fragment", "join", "repeat", "replay-dropped", "foreign-dropped", "incarnation-dropped", "blank-asked", "told-unknown", "told-not-applied", "one-shot", "large-value", "lease-read", "lease-run-out", "twin-noticed", "restored-noticed", "segment-rolled"}
 
 func (m Mark) String() string { return markNames[m] }
 
@@ -175,7 +180,14 @@ func (m *Met) process(n *node.Node) {
 	m[MarkForeign] += c.DroppedCluster
 	m[MarkStranger] += c.DroppedIncarnation
 	m[MarkBlankAsked] += c.DroppedBlank
-	if core := n.Core(); core != nil && core.Progress().GaveUp.Operation != 0 {
+	m[MarkTwin] += c.Twins
+	m[MarkRestored] += c.Restored
+	core := n.Core()
+	if core == nil {
+		return
+	}
+	m[MarkLeaseRead] += core.LeaseReads()
+	if core.Progress().GaveUp.Operation != 0 {
 		m[MarkGaveUp]++
 	}
 }

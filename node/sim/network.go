@@ -12,7 +12,7 @@ import (
 
 // endpoint is whatever has an address: servers first, clients behind them.
 type endpoint interface {
-	// receive takes a datagram that arrived; it owns b.
+	// receive takes a datagram that arrived; it owns b, and may give it back to the network.
 	receive(from netip.AddrPort, b []byte)
 	// refused tells that a datagram of ours met a closed port.
 	refused(to netip.AddrPort)
@@ -43,6 +43,18 @@ type network struct {
 
 	memory       memory
 	memoryRandom *rand.Rand
+
+	idle    []*parcel
+	buffers [][]byte
+}
+
+// parcel is a datagram on its way. It is used again, as its event is.
+type parcel struct {
+	*network
+	i, j     int
+	from, to netip.AddrPort
+	b        []byte
+	run      func()
 }
 
 func (n *network) init(count int) {
@@ -110,7 +122,7 @@ func (n *network) carry(i, j int, from netip.AddrPort, p *wire.Packet) {
 	}
 	for k := range arrivals {
 		d := &arrivals[k]
-		b := append([]byte(nil), p.Bytes...)
+		b := n.copied(p.Bytes)
 		if d.Corrupt {
 			n.hits[Corrupt]++
 			d.Apply(b)
@@ -129,15 +141,53 @@ func (n *network) carry(i, j int, from netip.AddrPort, p *wire.Packet) {
 // deliver hands b over after its way. A closed port is told to the sender if
 // the machine is up and the way back is open.
 func (n *network) deliver(delay int64, i, j int, from, to netip.AddrPort, b []byte) {
-	n.after(delay, func() {
-		process, machine := n.endpoints[j].listens()
-		if process {
-			n.endpoints[j].receive(from, b)
-			return
-		}
-		if machine && n.links[j][i].cuts == 0 {
-			n.hits[Closed]++
-			n.after(n.knobs.DelayMin, func() { n.endpoints[i].refused(to) })
-		}
-	})
+	var p *parcel
+	if last := len(n.idle) - 1; last >= 0 {
+		p, n.idle = n.idle[last], n.idle[:last]
+	} else {
+		p = &parcel{network: n}
+		p.run = p.arrive
+	}
+	p.i, p.j, p.from, p.to, p.b = i, j, from, to, b
+	n.after(delay, p.run)
+}
+
+func (p *parcel) arrive() {
+	n, i, to := p.network, p.i, p.to
+	process, machine := n.endpoints[p.j].listens()
+	switch {
+	case process:
+		n.endpoints[p.j].receive(p.from, p.b)
+	case machine && n.links[p.j][i].cuts == 0:
+		n.hits[Closed]++
+		n.after(n.knobs.DelayMin, func() { n.endpoints[i].refused(to) })
+	}
+	p.b = nil
+	n.idle = append(n.idle, p)
+}
+
+const (
+	bufferBytes = 2048 // most datagrams are shorter; longer ones are left to the collector
+	mostBuffers = 1024
+)
+
+// copied gives a copy of a datagram, in memory that an earlier one had if it fits.
+func (n *network) copied(b []byte) []byte {
+	last := len(n.buffers) - 1
+	switch {
+	case len(b) > bufferBytes:
+		return append([]byte(nil), b...)
+	case last < 0:
+		return append(make([]byte, 0, bufferBytes), b...)
+	}
+	c := n.buffers[last]
+	n.buffers = n.buffers[:last]
+	return append(c[:0], b...)
+}
+
+// over takes back a datagram that nobody looks at any more.
+func (n *network) over(b []byte) {
+	if cap(b) == bufferBytes && len(n.buffers) < mostBuffers {
+		n.buffers = append(n.buffers, b)
+	}
 }

@@ -13,14 +13,14 @@ import (
 // to lead until it is answered for good, and sometimes loses patience first.
 type operator struct {
 	*simulation
-	random  *rand.Rand
-	addr    netip.AddrPort
-	who     int // its endpoint
-	id      uint64
-	packets uint64
-	asked   *request       // under way, nil when none is
-	began   int            // requests so far
-	wanted  [][]serverLife // voters that the last requests would lead to
+	random *rand.Rand
+	addr   netip.AddrPort
+	who    int // its endpoint
+	id     uint64
+	packer wire.Packer
+	asked  *request       // under way, nil when none is
+	began  int            // requests so far
+	wanted [][]serverLife // voters that the last requests would lead to
 }
 
 // request is one thing that an operator wants.
@@ -226,10 +226,11 @@ func (o *operator) ask(r *request) {
 		o.elsewhere()
 	}
 	r.Nonce = o.random.Uint64()
-	p := wire.Packer{Limit: wire.SafeDatagram, Header: wire.Header{Src: wire.ClientNode, Incarnation: o.id, Boot: o.id, Packet: o.packets}}
+	p := &o.packer
+	p.Reset()
+	p.Limit, p.Header = wire.SafeDatagram, wire.Header{Src: wire.ClientNode, Incarnation: o.id, Boot: o.id, Packet: p.Header.Packet}
 	r.Encode(p.Frame(wire.KindMember, r.Size()))
 	packets := p.Flush(o.servers[r.to].addr, nil)
-	o.packets = p.Header.Packet
 	o.net.send(o.who, o.addr, packets)
 	o.after(between(o.random, askPause/2, 2*askPause), func() { o.ask(r) })
 }

@@ -17,7 +17,7 @@ type reader struct {
 	addr    netip.AddrPort
 	who     int
 	id, seq uint64
-	packets uint64
+	packer  wire.Packer
 	key     int
 	scan    bool
 	asked   *operation
@@ -50,11 +50,13 @@ func (r *reader) ask() {
 	if r.scan {
 		c.Op, c.Key = kv.Scan, []byte("key-")
 	}
-	p := wire.Packer{Limit: wire.MaxDatagram, Header: wire.Header{Cluster: wire.ClusterTag(r.checker.first.c.Cluster), Src: wire.ClientNode, Dst: r.at.id, Incarnation: r.id, Boot: r.id, Packet: r.packets}}
+	p := &r.packer
+	p.Reset()
+	p.Limit = wire.MaxDatagram
+	p.Header = wire.Header{Cluster: wire.ClusterTag(r.checker.first.c.Cluster), Src: wire.ClientNode, Dst: r.at.id, Incarnation: r.id, Boot: r.id, Packet: p.Header.Packet}
 	request := wire.Request{Count: 1, Ops: kv.AppendCommand(nil, &c)}
 	request.Encode(p.Frame(wire.KindRequest, request.Size()))
 	packets := p.Flush(r.at.addr, nil)
-	r.packets = p.Header.Packet
 	r.net.send(r.who, r.addr, packets)
 	r.after(between(r.random, 20*millisecond, 4*r.knobs.Timeout), func() {
 		if r.asked == o { // no answer: a read changes nothing

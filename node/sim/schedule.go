@@ -19,7 +19,7 @@ const (
 type event struct {
 	time     int64
 	sequence uint64 // events of one moment happen in the order they were made
-	run      func()
+	slot     int    // of what runs; no pointer, as the heap moves events all the time
 }
 
 // schedule is virtual time: one heap ordered by (time, sequence), so no two
@@ -28,12 +28,22 @@ type schedule struct {
 	now      int64
 	sequence uint64
 	heap     []event
+	slots    []func()
+	free     []int
 }
 
 // at lets run happen at time, or now when that has passed.
 func (s *schedule) at(time int64, run func()) {
 	s.sequence++
-	s.heap = append(s.heap, event{max(time, s.now), s.sequence, run})
+	slot := len(s.slots)
+	if n := len(s.free); n > 0 {
+		slot = s.free[n-1]
+		s.free = s.free[:n-1]
+		s.slots[slot] = run
+	} else {
+		s.slots = append(s.slots, run)
+	}
+	s.heap = append(s.heap, event{max(time, s.now), s.sequence, slot})
 	i := len(s.heap) - 1
 	for i > 0 {
 		parent := (i - 1) / 2
@@ -53,15 +63,14 @@ func (s *schedule) before(i, j int) bool {
 	return a.time < b.time || a.time == b.time && a.sequence < b.sequence
 }
 
-// next takes the earliest event and moves the clock to it.
-func (s *schedule) next() (event, bool) {
+// next takes the earliest event, moves the clock to it, and gives what it runs.
+func (s *schedule) next() (run func(), ok bool) {
 	if len(s.heap) == 0 {
-		return event{}, false
+		return nil, false
 	}
 	first := s.heap[0]
 	last := len(s.heap) - 1
 	s.heap[0] = s.heap[last]
-	s.heap[last] = event{}
 	s.heap = s.heap[:last]
 	for i := 0; ; {
 		least := i
@@ -77,7 +86,9 @@ func (s *schedule) next() (event, bool) {
 		i = least
 	}
 	s.now = first.time
-	return first, true
+	run, s.slots[first.slot] = s.slots[first.slot], nil
+	s.free = append(s.free, first.slot)
+	return run, true
 }
 
 // stream is a source of randomness of its own for each purpose and node, so

@@ -12,11 +12,11 @@ func TestScheduleRunsByTimeThenByOrderMade(t *testing.T) {
 		s.at(times[i], func() { got = append(got, i) })
 	}
 	for {
-		e, ok := s.next()
+		run, ok := s.next()
 		if !ok {
 			break
 		}
-		e.run()
+		run()
 	}
 	if len(got) != len(times) {
 		t.Fatalf("%d events ran, want %d", len(got), len(times))

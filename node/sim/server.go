@@ -57,11 +57,13 @@ type server struct {
 
 	offset, drift int64 // of its clock; a new offset with every process
 	turnAt        int64
+	due           func() // takes the turn that turnAt announced, of this process
 	drained       bool
 	inbox         []arrival
 	inboxSize     int
 	finished      []job
 	preparing     bool
+	spares        int    // segments that this process has had prepared
 	hangUntil     int64  // syncs end no earlier
 	failSyncs     int    // so many of the next
 	logTime       int64  // of its store
@@ -91,7 +93,7 @@ func (s *server) moment(local int64) int64 {
 func (s *server) make() {
 	s.disk = vfs.NewMem()
 	err := node.Init(node.InitOptions{FS: s.disk, Dir: dataDir, ID: s.id, Pool: append([]wire.Server(nil), s.pool...), Voters: append([]uint16(nil), s.firstVoters...),
-		Name: "sim", SegmentBytes: s.knobs.SegmentBytes, Random: s.random.Uint64})
+		Name: "sim", SegmentBytes: s.knobs.SegmentBytes, Random: s.random.Uint64, Leases: s.knobs.Leases})
 	if err != nil {
 		s.violate("start", "server %d: init: %v", s.id, err)
 	}
@@ -104,16 +106,22 @@ func (s *server) start() {
 		return
 	}
 	s.process++
-	s.powered, s.paused, s.blocked, s.preparing, s.drained = true, false, false, false, false
+	s.powered, s.paused, s.blocked, s.preparing, s.drained, s.spares = true, false, false, false, false, 0
 	s.offset = between(s.random, second, 1000*second)
 	s.drift = between(s.random, -s.knobs.Drift, s.knobs.Drift)
 	if s.drift > 10_000 || s.drift < -10_000 {
 		s.hits[ClockDrift]++
 	}
 	s.inbox, s.inboxSize, s.finished, s.turnAt, s.logTime, s.commit = nil, 0, nil, never, 0, 0
+	process := s.process
+	s.due = func() {
+		if s.process == process && s.turnAt == s.now && !s.paused && !s.blocked {
+			s.turn()
+		}
+	}
 	s.hookDisk()
 	n, err := node.Open(node.Options{
-		FS: s.disk, Dir: dataDir, Resolve: netip.ParseAddrPort, Random: s.random.Uint64,
+		FS: s.disk, Dir: dataDir, Resolve: netip.ParseAddrPort, Random: s.random.Uint64, SegmentBytes: s.knobs.SegmentBytes,
 		Timeout: s.knobs.Timeout, Heartbeat: s.knobs.Heartbeat, Resend: s.knobs.Resend, Datagram: s.datagram,
 		Chaos: true, Observe: (*witness)(s), Logger: s.logger(),
 	}, s.clock())
@@ -128,8 +136,10 @@ func (s *server) start() {
 		return
 	}
 	s.node = n
-	s.checker.started(s.id, n.Incarnation())
-	s.checkRecovery()
+	if !s.unbounded.begun {
+		s.checker.started(s.id, n.Incarnation())
+		s.checkRecovery()
+	}
 	s.wake(s.now)
 }
 
@@ -192,6 +202,7 @@ func (s *server) stop() {
 	}
 	s.tell("server %d stops", s.id)
 	s.met.process(s.node)
+	s.checkCounters()
 	s.trace.add(3, uint64(s.now), uint64(s.id))
 	s.node = nil
 	s.process++
@@ -199,6 +210,18 @@ func (s *server) stop() {
 	s.inbox, s.inboxSize, s.finished = nil, 0, nil
 	s.disk.Fail(nil)
 	s.disk.ReleaseLocks()
+}
+
+// checkCounters takes what the process has counted. Directories are wiped here,
+// and rot, but none is cloned or restored, or only in some seeds: to say so
+// without cause would refuse a good server.
+func (s *server) checkCounters() {
+	c := &s.node.Counters
+	if s.unbounded.begun {
+		s.unbounded.seen = s.unbounded.seen || c.Twins > 0 || c.Restored > 0
+	} else if c.Twins > 0 || c.Restored > 0 {
+		s.violate("R9", "%v saw %d twins and %d restored directories, there are none", s, c.Twins, c.Restored)
+	}
 }
 
 // cutPower ends process and page cache: each unsynced sector is lost or kept.
@@ -241,6 +264,7 @@ func (s *server) listens() (process, machine bool) { return s.node != nil, s.pow
 func (s *server) receive(from netip.AddrPort, b []byte) {
 	if s.inboxSize+len(b) > inboxBytes {
 		s.overflows++
+		s.net.over(b)
 		return
 	}
 	s.inboxSize += len(b)
@@ -263,12 +287,7 @@ func (s *server) wake(at int64) {
 		return
 	}
 	s.turnAt = at
-	process := s.process
-	s.at(at, func() {
-		if s.process == process && s.turnAt == at && !s.paused && !s.blocked {
-			s.turn()
-		}
-	})
+	s.at(at, s.due)
 }
 
 // turn is one round of the production loop (node/serve.go): receive, finished
@@ -288,6 +307,7 @@ func (s *server) turn() {
 		s.inboxSize -= len(a.b)
 		s.trace.add(4, uint64(s.now), uint64(s.id), xxhash.Sum64(a.b))
 		s.node.Deliver(now, a.from, a.b)
+		s.net.over(a.b)
 	}
 	s.inbox = append(s.inbox[:0], s.inbox[count:]...)
 	if s.knobs.DrainFirst {
@@ -315,7 +335,7 @@ func (s *server) turn() {
 // go wrong would hide it.
 func (s *server) checkCommit() {
 	core := s.node.Core()
-	if core == nil || core.Commit() == s.commit {
+	if core == nil || core.Commit() == s.commit || s.unbounded.begun {
 		return
 	}
 	s.commit = core.Commit()
@@ -337,7 +357,7 @@ func (s *server) flush() {
 	for i := range packets {
 		s.met.datagram(packets[i].Bytes)
 	}
-	if s.node.Blank() || s.checker.first == nil {
+	if (s.node.Blank() || s.checker.first == nil) && !s.unbounded.begun {
 		for i := range packets {
 			s.inspectFounding(packets[i].Bytes)
 		}
@@ -401,7 +421,9 @@ func (s *server) persist() {
 // paused process hears of it later.
 func (s *server) complete(j job, inline bool) {
 	if j.err = j.batch.Sync(); j.err == nil {
-		s.checker.synced(s.id, j.ops)
+		if !s.unbounded.begun {
+			s.checker.synced(s.id, j.ops)
+		}
 		s.unsynced = s.unsynced[:copy(s.unsynced, s.unsynced[len(j.ops):])]
 	}
 	s.blocked = false
@@ -420,6 +442,9 @@ func (s *server) prepare() {
 		return
 	}
 	s.preparing = true
+	if s.spares++; s.spares > 1 {
+		s.met[MarkRoll]++
+	}
 	process, log := s.process, s.node.Log()
 	s.after(spareNanos, func() {
 		if s.process != process {
@@ -436,7 +461,7 @@ func (s *server) prepare() {
 // died is a node that ended itself. Only a failed sync may do that; it is
 // started again by its supervisor, and then the disk is well.
 func (s *server) died(err error) {
-	if !errors.Is(err, errInjected) {
+	if !errors.Is(err, errInjected) && !(s.unbounded.begun && errors.Is(err, node.ErrTwin)) {
 		s.violate("stopped", "server %d stops: %v", s.id, err)
 		return
 	}
@@ -470,13 +495,20 @@ func (s *server) String() string { return fmt.Sprintf("server %d", s.id) }
 type witness server
 
 func (w *witness) Leader(term uint64) {
+	if w.unbounded.begun {
+		return
+	}
 	w.tell("server %d leads term %d", w.id, term)
 	w.trace.add(6, uint64(w.now), uint64(w.id), term)
 	w.leaders++
 	w.checker.leader(w.id, term)
+	w.leasesOver(w.id, term)
 }
 
 func (w *witness) Appended(index, term, sum uint64, kind uint8) {
+	if w.unbounded.begun {
+		return
+	}
 	if kind == uint8(raft.Part) {
 		w.met[MarkPart]++
 	}
@@ -489,6 +521,9 @@ func (w *witness) Appended(index, term, sum uint64, kind uint8) {
 
 // Configured is told of the founding list while the node is being opened, too.
 func (w *witness) Configured(index uint64, c *wire.Configuration) {
+	if w.unbounded.begun {
+		return
+	}
 	leading, commit := false, uint64(0)
 	if index > 0 {
 		leading, commit = w.node.Leading(), w.node.Core().Commit()
@@ -503,21 +538,34 @@ func (w *witness) Configured(index uint64, c *wire.Configuration) {
 }
 
 func (w *witness) Truncated(from uint64) {
+	if w.unbounded.begun {
+		return
+	}
 	w.tell("server %d cuts its log from %d", w.id, from)
 	w.trace.add(8, uint64(w.id), from)
 	w.met[MarkTruncate]++
 	w.checker.truncated(w.id, from, w.node.Leading())
 }
 
-func (w *witness) Synced(index, term uint64) { w.checker.claimedSynced(w.id, index, term) }
+func (w *witness) Synced(index, term uint64) {
+	if !w.unbounded.begun {
+		w.checker.claimedSynced(w.id, index, term)
+	}
+}
 
 func (w *witness) Hard(term uint64, vote uint16) {
+	if w.unbounded.begun {
+		return
+	}
 	w.tell("server %d: durable are term %d, vote %d", w.id, term, vote)
 	w.trace.add(9, uint64(w.id), term, uint64(vote))
 	w.checker.hard(w.id, term, vote)
 }
 
 func (w *witness) Committed(index, term, sum uint64) {
+	if w.unbounded.begun {
+		return
+	}
 	w.trace.add(10, uint64(w.id), index, term, sum)
 	w.checker.commits(w.id, index, identity{term, sum})
 	w.checkLogTime()
@@ -534,6 +582,9 @@ func (w *witness) checkLogTime() {
 }
 
 func (w *witness) Sent(m *raft.Message) {
+	if w.unbounded.begun {
+		return
+	}
 	if w.out != nil && (m.Kind == raft.Vote || m.Kind == raft.VoteReply || m.Reject) {
 		w.tell("server %d sends %+v", w.id, *m)
 	}
@@ -551,12 +602,18 @@ func (w *witness) Sent(m *raft.Message) {
 }
 
 func (w *witness) Applied(index, client, seq uint64, r kv.Result) {
+	if w.unbounded.begun {
+		return
+	}
 	w.checker.applies(w.id, index, client, seq, &r)
 }
 
 // Read: S13, a read is served at least at the ledger's head of the moment when
 // it was asked.
 func (w *witness) Read(index, client, seq uint64) {
+	if w.unbounded.begun {
+		return
+	}
 	w.reads++
 	o := w.asked[clientSeq{client, seq}]
 	if o == nil {

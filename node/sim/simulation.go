@@ -50,6 +50,7 @@ type simulation struct {
 	operator    operator
 	reader      reader
 	ending      ending
+	unbounded   unbounded
 	checker     *ledger
 
 	history []*operation
@@ -79,6 +80,7 @@ func Run(seed uint64) Result { return RunTold(seed, nil) }
 // changes nothing of the run.
 func RunTold(seed uint64, w io.Writer) Result {
 	s := &simulation{seed: seed, knobs: draw(stream(seed, "knobs", 0)), out: w}
+	s.knobs.drawUnbounded(stream(seed, "unbounded", 0))
 	s.play()
 	return Result{Seed: seed, Hash: s.trace.hash, Events: s.trace.events, Operations: len(s.history), Faults: s.faults.begun,
 		Met: s.met, Hits: s.hits, Failure: s.failure, Knobs: s.knobs.String(), Elections: s.leaders, Broken: s.ending.broken}
@@ -94,12 +96,12 @@ func (s *simulation) play() {
 	}()
 	s.build()
 	for !s.ended {
-		e, ok := s.next()
+		run, ok := s.next()
 		if !ok || s.trace.events > mostEvents {
 			s.violate("loop", "after %d events the run has no end", s.trace.events)
 		}
 		s.trace.events++
-		e.run()
+		run()
 	}
 }
 
@@ -171,6 +173,8 @@ func (s *simulation) build() {
 	}
 	s.faults = faults{simulation: s, random: stream(s.seed, "faults", 0), spent: map[uint16]bool{}}
 	s.faults.begin()
+	s.unbounded = unbounded{simulation: s, random: stream(s.seed, "unbounded", 1)}
+	s.unbounded.begin()
 	s.ending.simulation = s
 	s.at(k.Length, s.ending.begin)
 }

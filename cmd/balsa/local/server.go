@@ -19,7 +19,7 @@ import (
 type Server struct {
 	ID     uint16
 	Addr   string // HOST:PORT
-	Listen string // where it listens, if not at Addr
+	Listen string // where it listens, if not at its address of the pool
 	Dir    string // its data directory
 	Log    string // what it says on standard error, appended over its lives
 
@@ -74,6 +74,20 @@ func (s *Server) Start() error {
 		close(l.gone)
 	}()
 	s.run = l
+	return nil
+}
+
+// Move gives a server that does not run another free address, to listen on from its next start. The pool that `init`
+// was told stays as it is, and who else has to know is not told.
+func (s *Server) Move() error {
+	if s.Running() {
+		return fmt.Errorf("server %d runs: it moves from one start to the next", s.ID)
+	}
+	addrs, err := freeAddrs(1)
+	if err != nil {
+		return err
+	}
+	s.Addr, s.Listen = addrs[0], addrs[0]
 	return nil
 }
 

@@ -25,6 +25,7 @@ type Membership struct {
 	OldVoters []uint16 // while joint
 	Joint     bool
 	Phase     uint8 // wire.PhaseStable and the others
+	Leases    bool  // leaders may serve reads by a lease
 }
 
 // Ask asks every server. It fails only if none answers before ctx ends; the error is client.ErrNotApplied then.
@@ -80,7 +81,7 @@ func ReadMembership(encoded []byte) (m Membership, err error) {
 			m.Learners = append(m.Learners, k.ID)
 		}
 	}
-	m.OldVoters, m.Joint = c.Old, len(c.Old) > 0
+	m.OldVoters, m.Joint, m.Leases = c.Old, len(c.Old) > 0, c.Leases
 	switch {
 	case m.Joint:
 		m.Phase = wire.PhaseJoint
@@ -116,6 +117,8 @@ func RoleName(role uint8) string {
 		return "leader"
 	case wire.RoleLearner:
 		return "learner"
+	case wire.RoleRemoved:
+		return "removed"
 	}
 	return fmt.Sprintf("role %d", role)
 }

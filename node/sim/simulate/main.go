@@ -3,15 +3,21 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
+	"runtime/pprof"
 	"strings"
 	"time"
 
 	"balsa/node/sim"
 )
+
+// collectAt lets the heap, which is small, grow further between collections than programs usually do.
+const collectAt = 400
 
 // seedsForClasses is how many seeds a run needs before a fault class that
 // never did anything makes it invalid.
@@ -24,7 +30,11 @@ func main() {
 	verbose := flag.Bool("verbose", false, "a line a seed, and the knobs of those that fail")
 	tell := flag.Bool("tell", false, "with -seed: tell what happens")
 	stop := flag.Bool("stop", false, "stop at the first failure")
+	profile := flag.String("cpuprofile", "", "write a profile of the processors to this file")
 	flag.Parse()
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(collectAt)
+	}
 	if *one != 0 {
 		*seeds, *first, *verbose = 1, *one, true
 	}
@@ -33,12 +43,38 @@ func main() {
 		fmt.Printf("seed %d hash %016x: %s\n%s\n", r.Seed, r.Hash, r.Failure, r.Knobs)
 		return
 	}
+	end, err := profiled(*profile)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	began := time.Now()
 	total := run(*first, *seeds, *verbose, *stop)
 	total.report(*seeds, *verbose, time.Since(began))
+	end()
 	if total.failed > 0 {
 		os.Exit(1)
 	}
+}
+
+// profiled begins a profile, if a file is named for one, and gives what ends it.
+func profiled(name string) (end func(), err error) {
+	if name == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		if err := f.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}, nil
 }
 
 type total struct {
@@ -60,8 +96,10 @@ func run(first, seeds uint64, verbose, stop bool) total {
 		results[i] = make(chan sim.Result, 1)
 	}
 	slots := make(chan struct{}, workers)
+	ahead := make(chan struct{}, len(results)) // a result waits in its place until it is taken
 	go func() {
 		for n := range seeds {
+			ahead <- struct{}{}
 			slots <- struct{}{}
 			go func() {
 				r := sim.Run(first + n)
@@ -73,6 +111,7 @@ func run(first, seeds uint64, verbose, stop bool) total {
 	var t total
 	for n := range seeds {
 		t.add(<-results[n%uint64(len(results))], verbose)
+		<-ahead
 		if stop && t.failed > 0 {
 			break
 		}
