@@ -75,6 +75,7 @@ local frames = {
     { 0, "boot", "Asker's boot", "x64" }, { 8, "nonce", "Nonce", "u64" }, { 16, "term", "Term", "u64" } } },
   [11] = { name = "read-answer", rest = 32, {
     { 0, "boot", "Echoed boot", "x64" }, { 8, "nonce", "Nonce", "u64" }, { 16, "term", "Term", "u64" }, { 24, "index", "Index", "u64" } } },
+  [12] = { name = "address", rest = 16, follows = "address", { { 0, "index", "Index", "u64" }, { 8, "bytes", "Length", "u16" } } },
   [16] = { name = "found-ask", rest = 8, follows = "bytes", { { 0, "boot", "Asker's boot", "x64" } } },
   [17] = { name = "found-answer", rest = 16, follows = "configuration", {
     { 0, "boot", "Echoed boot", "x64" }, { 8, "blank", "Blank", "flag", 1 } } },
@@ -289,6 +290,8 @@ end
 local function text(name)
   return function(tree, range) tree:add(fields[name], range) end
 end
+
+follow.address = text("address")
 
 follow["address-and-servers"] = function(tree, range, head)
   two(tree, range, head(52, 2):le_uint(), text("address"), follow.servers)
