@@ -18,6 +18,7 @@ const (
 	KindJoinAnswer Kind = 9
 	KindReadAsk    Kind = 10
 	KindReadAnswer Kind = 11
+	KindAddress    Kind = 12
 
 	KindFoundAsk    Kind = 16
 	KindFoundAnswer Kind = 17
@@ -38,6 +39,10 @@ const (
 
 	KindFragment       Kind = 48
 	KindFragmentStatus Kind = 49
+	KindPathProbe      Kind = 50
+	KindPathAnswer     Kind = 51
+	KindBulk           Kind = 52
+	KindBulkAck        Kind = 53
 )
 
 // String is the kind's name for people, as in counters and dumps.
@@ -65,6 +70,8 @@ func (k Kind) String() string {
 		return "read-ask"
 	case KindReadAnswer:
 		return "read-answer"
+	case KindAddress:
+		return "address"
 	case KindFoundAsk:
 		return "found-ask"
 	case KindFoundAnswer:
@@ -99,13 +106,21 @@ func (k Kind) String() string {
 		return "fragment"
 	case KindFragmentStatus:
 		return "fragment-status"
+	case KindPathProbe:
+		return "path-probe"
+	case KindPathAnswer:
+		return "path-answer"
+	case KindBulk:
+		return "bulk"
+	case KindBulkAck:
+		return "bulk-ack"
 	}
 	return fmt.Sprintf("kind-%d", uint8(k))
 }
 
 // OfServers tells whether frames of this kind are said between servers only, and
 // OfClients whether by or to clients only. Fragments are both's.
-func (k Kind) OfServers() bool { return k < KindHello }
+func (k Kind) OfServers() bool { return k < KindHello || k >= KindPathProbe }
 
 // OfClients is told at OfServers.
 func (k Kind) OfClients() bool { return k >= KindHello && k < KindFragment }

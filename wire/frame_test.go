@@ -82,6 +82,7 @@ func samples() []sample {
 		{"probe-reply", KindProbeReply, &ProbeReply{EchoBoot: 98, Nonce: 1, Term: 4, Leads: true}, func() frame { return new(ProbeReply) }},
 		{"join", KindJoin, &Join{AskBoot: 98, Term: 4, Cluster: [16]byte{1, 2}, Incarnation: 6, List: list}, func() frame { return new(Join) }},
 		{"join-answer", KindJoinAnswer, &JoinAnswer{EchoBoot: 98, Joined: true}, func() frame { return new(JoinAnswer) }},
+		{"address", KindAddress, &Address{Index: 9, Addr: []byte("10.0.0.7:7101")}, func() frame { return new(Address) }},
 		{"read-ask", KindReadAsk, &ReadAsk{AskBoot: 98, Nonce: 7, Term: 4}, func() frame { return new(ReadAsk) }},
 		{"read-answer", KindReadAnswer, &ReadAnswer{EchoBoot: 98, Nonce: 7, Term: 4, Index: 9}, func() frame { return new(ReadAnswer) }},
 		{"found-ask", KindFoundAsk, &FoundAsk{AskBoot: 97, Pad: 16}, func() frame { return new(FoundAsk) }},
@@ -102,6 +103,10 @@ func samples() []sample {
 		{"token", KindToken, &Token{Token: 47}, func() frame { return new(Token) }},
 		{"fragment", KindFragment, &Fragment{Message: 1, Kind: KindRequest, Total: 300, Offset: 256, Stride: 256, Body: bytes.Repeat([]byte{7}, 44)}, func() frame { return new(Fragment) }},
 		{"fragment-status", KindFragmentStatus, &FragmentStatus{Message: 1, EchoBoot: 96, Have: 256, Bitmap: [16]byte{0: 3, 15: 128}, Done: true}, func() frame { return new(FragmentStatus) }},
+		{"path-probe", KindPathProbe, &PathProbe{AskBoot: 96, Nonce: 5, Pad: 24}, func() frame { return new(PathProbe) }},
+		{"path-answer", KindPathAnswer, &PathAnswer{EchoBoot: 96, Nonce: 5}, func() frame { return new(PathAnswer) }},
+		{"bulk", KindBulk, &Bulk{Transfer: 7, Number: 9, Total: BulkPieceBytes + 300, Sum: 0xfeed, Piece: 1, Offset: 256, Stride: 256, Body: bytes.Repeat([]byte{3}, 44)}, func() frame { return new(Bulk) }},
+		{"bulk-ack", KindBulkAck, &BulkAck{Transfer: 7, EchoBoot: 96, Largest: 9, Floor: 1, Kept: 5, Overflows: 2, Delay: 100, Bitmap: [4]uint64{1, 0, 0, 1 << 63}}, func() frame { return new(BulkAck) }},
 		{"mismatch", 0, &Mismatch{Version: 1, Asked: 9}, func() frame { return new(Mismatch) }},
 		{"mismatch-key", 0, &Mismatch{Version: 1, Asked: 1, Reason: MismatchKey}, func() frame { return new(Mismatch) }},
 	}

@@ -62,8 +62,8 @@ func rootCommand(s *streams) *cobra.Command {
 		add(root, "client", storeCommand(s, &storeWords[i]))
 	}
 	add(root, "client", statusCommand(s), memberCommand(s), changeCommand(s, &transferWord), replCommand(s))
-	add(root, "tool", demoCommand(s), walCommand(s), benchCommand(s), versionCommand(s), exitCodesCommand(s), chaosCommand(s), secretCommand(s))
-	root.AddCommand(laterCommands()...)
+	add(root, "tool", demoCommand(s), walCommand(s), benchCommand(s), versionCommand(s), exitCodesCommand(s), chaosCommand(s),
+		chaosProxyCommand(s), secretCommand(s))
 	return root
 }
 
@@ -150,15 +150,7 @@ func names(cmd *cobra.Command) []string {
 	return all
 }
 
-// laterCommands stand for the words that the interface promises and this version does not have.
-func laterCommands() []*cobra.Command {
-	var all []*cobra.Command
-	for _, name := range []string{"chaos-proxy"} {
-		all = append(all, laterCommand(name))
-	}
-	return all
-}
-
+// laterCommand stands for a word that the interface promises and this version does not have.
 func laterCommand(name string) *cobra.Command {
 	return &cobra.Command{
 		Use: name, Short: "not there yet", Hidden: true, DisableFlagParsing: true,

@@ -65,7 +65,7 @@ func (c *clientFlags) dial(oneShot bool) (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return client.Open(client.Config{Addrs: addrs, Timeout: c.timeout, OneShot: oneShot, SecretFile: c.secret()})
+	return client.Open(client.Config{Addrs: addrs, Timeout: c.timeout, OneShot: oneShot, SecretFile: c.secret(), Plain: os.Getenv(envName("offload")) == "off"})
 }
 
 // secret is the file that was named, by the flag or by the environment; empty: the cluster is not sealed.

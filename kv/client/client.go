@@ -34,6 +34,7 @@ type Config struct {
 	SecretFile string        // of a sealed cluster: client.secret or, for drills too, server.secret. Read again when servers have a newer secret
 	Timeout    time.Duration // of an operation whose context has no earlier deadline; 0 = 5 s
 	OneShot    bool          // for a process that writes once: its session is kept for a minute only
+	Plain      bool          // no offload of the socket, should the system's not be right
 }
 
 // Client is the shell around a Core: a socket, one goroutine that receives, and a lock.
@@ -98,7 +99,7 @@ func Open(cfg Config) (*Client, error) {
 			local = netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
 		}
 	}
-	socket, err := udp.Listen(local, udp.Options{})
+	socket, err := udp.Listen(local, udp.Options{Plain: cfg.Plain})
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
@@ -161,7 +162,7 @@ func (c *Client) Do(ctx context.Context, op *Op) (Answer, error) {
 	c.flushSoon()
 	c.mu.Unlock()
 	if ctx.Done() != nil {
-		defer context.AfterFunc(ctx, func() { c.abort(h, token) })()
+		defer context.AfterFunc(ctx, func() { c.abort(ctx, h, token) })()
 	}
 	w.wake.Wait()
 	d := w.done
@@ -206,10 +207,14 @@ func (c *Client) unseat(w *waiter) {
 }
 
 // abort ends an operation whose context is over.
-func (c *Client) abort(h Handle, token uint64) {
+func (c *Client) abort(ctx context.Context, h Handle, token uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.core.Cancel(c.now(), h, token)
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		c.core.Expire(c.now(), h, token)
+	} else {
+		c.core.Cancel(c.now(), h, token)
+	}
 	c.wakeFinished()
 }
 

@@ -34,6 +34,7 @@ type Options struct {
 	Dir     string   // where the data lives; empty: a temporary directory that Close removes
 	Nodes   int      // first voters
 	Spares  int      // further servers of the pool that wait until they are added
+	Proxied bool     // each server listens at an address of its own (Server.Listen): what stands at Addr is the caller's
 	Init    []string // more flags for every `init`
 	Serve   []string // more flags for every `serve`
 	Environ []string // environment of the servers; nil: this process's own, without BALSA_ variables
@@ -48,6 +49,7 @@ type Cluster struct {
 	resumed   bool
 	voters    int
 	servers   []*Server // by id, ascending; server i has id i+1
+	pool      string    // as the servers were made with
 }
 
 // Open makes the directories of a new cluster, or finds those of an old one in Options.Dir. No server runs yet.
@@ -62,7 +64,11 @@ func Open(ctx context.Context, o Options) (*Cluster, error) {
 	if err := c.makeDir(); err != nil {
 		return nil, err
 	}
-	if err := c.loadOrInit(ctx); err != nil {
+	err := c.loadOrInit(ctx)
+	if err == nil && o.Proxied {
+		err = c.listenElsewhere()
+	}
+	if err != nil {
 		c.removeTemporary()
 		return nil, err
 	}
@@ -131,6 +137,7 @@ func (c *Cluster) loadOrInit(ctx context.Context) error {
 	for i, addr := range addrs {
 		c.servers = append(c.servers, newServer(c, uint16(i+1), addr))
 	}
+	c.pool = c.Pool()
 	for _, s := range c.servers {
 		if err := c.init(ctx, s); err != nil {
 			return err
@@ -138,6 +145,14 @@ func (c *Cluster) loadOrInit(ctx context.Context) error {
 	}
 	body := fmt.Sprintf("pool %s\nvoters %d\n", c.Pool(), c.voters)
 	return os.WriteFile(path, []byte(body), 0o600)
+}
+
+func (c *Cluster) listenElsewhere() error {
+	addrs, err := freeAddrs(len(c.servers))
+	for i := range addrs {
+		c.servers[i].Listen = addrs[i]
+	}
+	return err
 }
 
 func (c *Cluster) parsePool(path, text string) error {
@@ -152,6 +167,7 @@ func (c *Cluster) parsePool(path, text string) error {
 		}
 		c.servers = append(c.servers, newServer(c, uint16(i+1), addr))
 	}
+	c.pool = pool
 	if c.voters < 1 || c.voters > len(c.servers) {
 		return fmt.Errorf("%s: %d voters of %d servers", path, c.voters, len(c.servers))
 	}
@@ -163,13 +179,25 @@ func (c *Cluster) init(ctx context.Context, s *Server) error {
 	for i := range voters {
 		voters[i] = strconv.Itoa(i + 1)
 	}
-	args := append([]string{"init", "--data", s.Dir, "--id", strconv.Itoa(int(s.ID)), "--cluster", c.Pool(), "--voters", strings.Join(voters, ",")}, c.options.Init...)
+	args := append([]string{"init", "--data", s.Dir, "--id", strconv.Itoa(int(s.ID)), "--cluster", c.pool, "--voters", strings.Join(voters, ",")}, c.options.Init...)
 	cmd := exec.CommandContext(ctx, c.options.Binary, args...)
 	cmd.Env = c.options.Environ
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("init of server %d: %w: %s", s.ID, err, bytes.TrimSpace(out))
 	}
 	return nil
+}
+
+// Remake removes a server's directory, as if its disk was lost, and makes it again with the command line it was made
+// with. The server must not run.
+func (c *Cluster) Remake(ctx context.Context, s *Server) error {
+	if s.Running() {
+		return fmt.Errorf("server %d runs: its directory stays", s.ID)
+	}
+	if err := os.RemoveAll(s.Dir); err != nil {
+		return err
+	}
+	return c.init(ctx, s)
 }
 
 // StartAll starts every server that does not run and waits until each has said that it is ready.

@@ -17,10 +17,11 @@ import (
 
 // Server is one `balsa serve` process, or the place for one. It is safe for several goroutines.
 type Server struct {
-	ID   uint16
-	Addr string // HOST:PORT
-	Dir  string // its data directory
-	Log  string // what it says on standard error, appended over its lives
+	ID     uint16
+	Addr   string // HOST:PORT
+	Listen string // where it listens, if not at its address of the pool
+	Dir    string // its data directory
+	Log    string // what it says on standard error, appended over its lives
 
 	options *Options
 
@@ -55,7 +56,11 @@ func (s *Server) Start() error {
 	}
 	l := &life{ready: make(chan struct{}), gone: make(chan struct{})}
 	l.said = &watcher{log: log, ready: l.ready}
-	l.cmd = exec.Command(s.options.Binary, append([]string{"serve", "--data", s.Dir}, s.options.Serve...)...)
+	args := append([]string{"serve", "--data", s.Dir}, s.options.Serve...)
+	if s.Listen != "" {
+		args = append(args, "--listen", s.Listen)
+	}
+	l.cmd = exec.Command(s.options.Binary, args...)
 	l.cmd.Env = s.options.Environ
 	l.cmd.Stderr = l.said
 	l.cmd.SysProcAttr = ownGroup()
@@ -69,6 +74,20 @@ func (s *Server) Start() error {
 		close(l.gone)
 	}()
 	s.run = l
+	return nil
+}
+
+// Move gives a server that does not run another free address, to listen on from its next start. The pool that `init`
+// was told stays as it is, and who else has to know is not told.
+func (s *Server) Move() error {
+	if s.Running() {
+		return fmt.Errorf("server %d runs: it moves from one start to the next", s.ID)
+	}
+	addrs, err := freeAddrs(1)
+	if err != nil {
+		return err
+	}
+	s.Addr, s.Listen = addrs[0], addrs[0]
 	return nil
 }
 
