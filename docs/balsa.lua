@@ -36,6 +36,7 @@ local roles = { [0] = "blank", "follower", "pre-candidate", "candidate", "leader
 local entry_kinds = { "no-op", "commands", "configuration", "base mark", "part of a command" }
 local member_roles = { "voter", "learner" }
 local verbs = { "add", "remove", "replace", "set", "cancel", "transfer" }
+local mismatch_reasons = { "we take sealed datagrams only", "we read no sealed datagrams", "we do not hold that key" }
 local chaos_verbs = { "crash", "pause", "cut" }
 local chaos_outcomes = { "begun", "off", "refused" }
 
@@ -360,9 +361,14 @@ end
 local function who(id) return id == 65535 and "client" or tostring(id) end
 
 local function mismatch(buffer, pinfo, tree)
-  local t = tree:add(balsa, buffer(), "balsa, another version")
+  local t = tree:add(balsa, buffer(), "balsa, a datagram that cannot be read")
   t:add(fields["version"], buffer(3, 1))
-  pinfo.cols.info = string.format("we speak version %d, not %d", buffer(3, 1):uint(), buffer(4, 1):uint())
+  local reason = buffer(5, 1):uint()
+  if reason == 0 then
+    pinfo.cols.info = string.format("we speak version %d, not %d", buffer(3, 1):uint(), buffer(4, 1):uint())
+  else
+    pinfo.cols.info = mismatch_reasons[reason] or string.format("reason %d", reason)
+  end
   return buffer:len()
 end
 

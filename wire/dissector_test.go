@@ -89,6 +89,8 @@ func datagramsOfAll() (all [][]byte, names []string) {
 			all, names = append(all, d.Bytes), append(names, s.kind.String())
 		}
 	}
+	_, clients := testKeys(3)
+	all, names = append(all, sealed(sealing1(clients, fromClient))), append(names, "sealed")
 	for _, s := range samples()[:3] {
 		s.frame.Encode(p.Frame(s.kind, s.frame.Size()))
 	}
@@ -108,6 +110,12 @@ func TestTsharkReadsEveryFrame(t *testing.T) {
 		want := "balsa\t1 -> 2  " + names[i]
 		if names[i] == "mismatch" {
 			want = "balsa\twe speak version 1, not 9"
+		}
+		if names[i] == "mismatch-key" {
+			want = "balsa\twe do not hold that key"
+		}
+		if names[i] == "sealed" {
+			want = "balsa\tclient -> 2  sealed"
 		}
 		if strings.TrimRight(line, "\t") != want {
 			t.Errorf("datagram %d: got %q, want %q", i, line, want)

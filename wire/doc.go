@@ -10,7 +10,8 @@
 // Everything is little-endian and 8-aligned from the datagram's first byte.
 // The header says who speaks to whom (header.go), a frame says one thing
 // (a file each: append.go, ack.go, vote.go, ...), the trailer holds an
-// xxhash64 of all before it and has room for a 16-byte authentication tag.
+// xxhash64 of all before it or, where there is a secret, the 16-byte tag of a seal
+// (seal.go, opener.go, keys.go).
 //
 // What is larger than a peer's datagram travels in fragments (fragment.go),
 // cut by a Fragmenter and put together by a Reassembler. All else may be lost,
