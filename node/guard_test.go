@@ -78,8 +78,36 @@ func newStranger(t *testing.T) *stranger {
 	return &stranger{t: t, socket: socket, packer: wire.Packer{Header: wire.Header{Src: wire.ClientNode, Incarnation: 6, Boot: 6}, Limit: wire.MaxDatagram}}
 }
 
+// prove gets the token without which nothing is heard.
+func (s *stranger) prove(to wire.Server) {
+	for range 500 {
+		s.packer.Reset()
+		h := wire.Hello{Nonce: 1, Pad: 400}
+		h.Encode(s.packer.Frame(wire.KindHello, h.Size()))
+		s.send(to)
+		count, err := s.socket.Receive(time.Now().Add(20 * time.Millisecond))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for i := range count {
+			datagram, _ := s.socket.Datagram(i)
+			_, frames, err := wire.Open(datagram)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			var r wire.HelloReply
+			if kind, payload, _ := frames.Next(); kind == wire.KindHelloReply && r.Decode(payload) == nil {
+				s.packer.Header.Token = r.Token
+				return
+			}
+		}
+	}
+	s.t.Fatal("no token")
+}
+
 // put sends a put, and waits for no answer.
 func (s *stranger) put(to wire.Server, cluster [16]byte) {
+	s.prove(to)
 	s.seq++
 	s.packer.Reset()
 	s.packer.Header.Cluster = wire.ClusterTag(cluster)
