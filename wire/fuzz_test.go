@@ -72,6 +72,35 @@ func FuzzOpen(f *testing.F) {
 	})
 }
 
+// FuzzOpener: no bytes make an Opener panic, and it opens nothing that was not sealed
+// with its keys.
+func FuzzOpener(f *testing.F) {
+	servers, clients := testKeys(3)
+	f.Add(sealed(sealing1(servers, fromServer)))
+	f.Add(sealed(sealing1(clients, fromClient)))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		o := NewOpener(servers)
+		h, err := Peek(b)
+		if err != nil {
+			return
+		}
+		before := bytes.Clone(b)
+		frames, err := o.Open(1, &h, b, true)
+		if (err == nil) != (o.Senders() == 1) {
+			t.Fatalf("%v, and %d senders remembered", err, o.Senders())
+		}
+		if err != nil {
+			return
+		}
+		for _, p := range []*Packer{sealing1(servers, fromServer), sealing1(clients, fromClient)} {
+			if bytes.Equal(before, sealed(p)) {
+				return
+			}
+		}
+		t.Fatalf("forged: %+v with frames of %d bytes", h, len(frames.rest))
+	})
+}
+
 func walk(t *testing.T, b []byte) {
 	_, frames, err := Open(b)
 	if err != nil {
