@@ -11,6 +11,7 @@ func (n *Node) Turn(now int64, drained bool) {
 		return
 	}
 	n.Counters.Turns++
+	n.woke(now)
 	n.endCut(now)
 	n.turnAt = now
 	if n.core == nil {
@@ -18,9 +19,8 @@ func (n *Node) Turn(now int64, drained bool) {
 		n.flushReplies(now)
 		return
 	}
-	if n.Leading() {
-		n.setTimeout(now)
-	}
+	n.setTimeout(now)
+	n.watchDisk(now)
 	if drained && now >= n.core.Deadline() {
 		n.core.Tick(now)
 		n.absorb(now)
@@ -42,15 +42,22 @@ func (n *Node) Turn(now int64, drained bool) {
 	n.flushReplies(now)
 	n.tellFragments(now)
 	n.out.resendLarge(now)
+	n.out.probePaths(now)
 	n.publish(now)
 }
 
-// Deadline is when Turn must be called at the latest if nothing arrives.
+// Deadline is when Turn must be called at the latest if nothing arrives. It is
+// remembered: a turn that comes long after it says that we stood still.
 func (n *Node) Deadline() int64 {
+	n.due = n.deadline()
+	return n.due
+}
+
+func (n *Node) deadline() int64 {
 	if n.err != nil {
 		return math.MaxInt64
 	}
-	at := n.out.largeDeadline()
+	at := min(n.out.largeDeadline(), n.out.pathDeadline())
 	if n.publishable() {
 		at = min(at, n.persist.publishAt)
 	}

@@ -56,12 +56,12 @@ func (c *Core) beginTransfer(to uint16) {
 	c.transfer.to, c.transfer.until, c.transfer.tellAt = to, c.now+c.cfg.Timeout, c.now
 }
 
-// successor is the voter of the new set with the best log that was heard within T; 0 when there is none.
+// successor is the voter of the new set with the best log that was heard within T, of those whose disks do best; 0 when
+// there is none.
 func (c *Core) successor() uint16 {
 	var best *peer
 	for i := range c.peers {
-		p := &c.peers[i]
-		if p.voter && c.alive(p.id) && (best == nil || p.held > best.held || p.held == best.held && p.match > best.match) {
+		if p := &c.peers[i]; p.voter && c.alive(p.id) && (best == nil || p.leadsBetter(best)) {
 			best = p
 		}
 	}
@@ -69,6 +69,16 @@ func (c *Core) successor() uint16 {
 		return 0
 	}
 	return best.id
+}
+
+func (p *peer) leadsBetter(than *peer) bool {
+	switch {
+	case p.disk != than.disk:
+		return p.disk < than.disk
+	case p.held != than.held:
+		return p.held > than.held
+	}
+	return p.match > than.match
 }
 
 // stepTransfer tells the successor to campaign once it has everything, and everything is committed: what clients wait

@@ -1,35 +1,35 @@
 package main
 
-// identities are bugs in who a server is, where it is, and what is said of a change; they have the numbers from 500.
+// identities are bugs in who a server is, where it is, and what is said of a change; they have the numbers from 700.
 var identities = []mutant{
-	{500, "rule 8: a removed server forgets that when it stops", "tests", nodeTests, []edit{
+	{700, "rule 8: a removed server forgets that when it stops", "tests", nodeTests, []edit{
 		{"node/configuration.go", "\t\tn.log.SetFounding(n.identity.encode())\n", ""},
 	}},
-	{501, "rule 8: a removed server stands on", "tests", raftTests, []edit{
+	{701, "rule 8: a removed server stands on", "tests", raftTests, []edit{
 		{"node/raft/election.go", "\t\tif c.configs[i].Index < c.left {\n\t\t\treturn false\n\t\t}\n", ""},
 	}},
-	{502, "rule 8: a server on its way in holds itself for removed", "tests", raftTests, []edit{
+	{702, "rule 8: a server on its way in holds itself for removed", "tests", raftTests, []edit{
 		{"node/raft/election.go", "slices.ContainsFunc(c.configs[:i], named)", "k.Index > 0 || slices.ContainsFunc(c.configs[:i], named)"},
 	}},
-	{503, "rule 9: a wiped server that no founding list names is not told why", "tests", nodeTests, []edit{
+	{703, "rule 9: a wiped server that no founding list names is not told why", "tests", nodeTests, []edit{
 		{"node/found.go", "\tif now >= k.tellAt {", "\tif now < 0 {"},
 	}},
-	{504, "rule 7: a founder that knows nobody does not listen first", "tests", nodeTests, []edit{
+	{704, "rule 7: a founder that knows nobody does not listen first", "tests", nodeTests, []edit{
 		{"node/found.go", "len(n.identity.Pool) == 1 && now-f.voterAt < aloneWait", "now < f.voterAt"},
 	}},
-	{510, "who is silent is not told where to answer", "tests", nodeTests, []edit{
+	{710, "who is silent is not told where to answer", "tests", nodeTests, []edit{
 		{"node/address.go", "member && now-heard >= tellAddress", "member && heard < 0"},
 	}},
-	{511, "an address stays when its configuration is cut", "tests", nodeTests, []edit{
+	{711, "an address stays when its configuration is cut", "tests", nodeTests, []edit{
 		{"node/step.go", "\t\t\tn.out.learn(&c)\n", "\t\t\t_ = c\n"},
 	}},
-	{512, "a dry run moves a server in the leader's mind", "tests", nodeTests, []edit{
+	{712, "a dry run moves a server in the leader's mind", "tests", nodeTests, []edit{
 		{"node/member.go", "\tc := n.inForce()\n\ttarget, missing, err", "\tn.out.learnAddresses(named)\n\tc := n.inForce()\n\ttarget, missing, err"},
 	}},
-	{520, "a change in its last step is said to be given up", "tests", nodeTests, []edit{
+	{720, "a change in its last step is said to be given up", "tests", nodeTests, []edit{
 		{"node/member.go", "n.core.Status().ConfigurationIndex > n.core.Commit():", "n.core.Commit() == 0:"},
 	}},
-	{521, "a leader judges who is alive before it could hear them", "tests", raftTests, []edit{
+	{721, "a leader judges who is alive before it could hear them", "tests", raftTests, []edit{
 		{"node/raft/change.go", "p != nil && p.boot == 0 &&", "p != nil && p.boot != 0 &&"},
 	}},
 }
