@@ -92,6 +92,8 @@ func (n *Node) frame(now int64, h *wire.Header, from netip.AddrPort, kind wire.K
 		n.foundFrame(now, h, from, kind, p)
 	case wire.KindJoin:
 		n.join(h, p)
+	case wire.KindAddress:
+		n.address(h, p)
 	case wire.KindMember:
 		n.memberChange(now, h, from, p)
 	case wire.KindHello:
@@ -116,6 +118,7 @@ func (n *Node) frame(now int64, h *wire.Header, from netip.AddrPort, kind wire.K
 func (n *Node) raftFrame(now int64, h *wire.Header, from netip.AddrPort, kind wire.Kind, p []byte) {
 	if n.core == nil {
 		n.Counters.DroppedBlank++
+		n.founding.claimed = n.founding.claimed || h.Cluster != 0 && h.Dst == n.identity.ID
 		n.answerBlank(h, from)
 		return
 	}

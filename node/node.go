@@ -72,6 +72,8 @@ type Node struct {
 	twins          []twin
 	twinsAsked     uint64   // questions whether a process is alive
 	doubtAt        int64    // next time we ask that of our own id
+	left           uint64   // the configuration that removed this server; 0: none did, or a later one names it
+	addressAt      int64    // when silent servers are next told where this one is
 	foreign        []uint16 // servers of another cluster at our servers' addresses, told once
 
 	// Inbound, reused from datagram to datagram.
@@ -159,7 +161,7 @@ func (n *Node) startCore(now int64, recovery *wal.Recovery, fresh bool) error {
 	start := raft.Start{
 		Configs: []raft.IndexedConfiguration{{Index: 0, Configuration: toRaft(&list)}},
 		Hard:    raft.HardState{Term: recovery.Hard.Term, Vote: recovery.Hard.Vote},
-		Last:    recovery.Last, Voteless: recovery.Voteless, Fresh: fresh,
+		Last:    recovery.Last, Voteless: recovery.Voteless, Fresh: fresh, Left: n.identity.Left,
 	}
 	for _, r := range recovery.Terms {
 		start.Terms = append(start.Terms, raft.TermRun{First: r.First, Term: r.Term})
@@ -190,6 +192,9 @@ func (n *Node) startCore(now int64, recovery *wal.Recovery, fresh bool) error {
 		Timeout: n.pace.timeout, Heartbeat: n.pace.heartbeat(), Resend: n.pace.resend(),
 		WindowBytes: windowBytes, UncommittedBytes: uncommittedBytes,
 	}, start, now)
+	if left := n.core.Removed(); left != 0 {
+		n.noteRemoved(left)
+	}
 	if recovery.Voteless {
 		n.logger.Error("this server neither votes nor leads: its hard state or the identity of its log's tail is gone; bring it back with `balsa member replace`", "reason", recovery.Reason)
 	}
@@ -218,15 +223,9 @@ func (n *Node) ID() uint16          { return n.identity.ID }
 func (n *Node) Incarnation() uint64 { return n.identity.Incarnation }
 func (n *Node) Boot() uint64        { return n.boot }
 
-// Address is where the pool that init was given says this server is reached.
-func (n *Node) Address() string {
-	for _, s := range n.identity.Pool {
-		if s.ID == n.identity.ID {
-			return s.Addr
-		}
-	}
-	return ""
-}
+// Address is where the newest configuration of the log, else the pool that init
+// was given, says this server is reached.
+func (n *Node) Address() string { return string(n.out.addressOf(n.identity.ID)) }
 
 // Blank says that no founding has reached this server: it holds no list.
 func (n *Node) Blank() bool { return n.core == nil }

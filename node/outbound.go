@@ -76,9 +76,13 @@ func (o *outbound) learn(c *wire.Configuration) {
 	o.fitEntries()
 }
 
-// learnAddress takes the address under which an operator named a server.
-func (o *outbound) learnAddress(id uint16, addr string) {
-	o.place(id, addr)
+// learnAddresses takes those under which an operator named servers.
+func (o *outbound) learnAddresses(named []wire.Server) {
+	for _, s := range named {
+		if s.Addr != "" {
+			o.place(s.ID, s.Addr)
+		}
+	}
 	o.fitEntries()
 }
 

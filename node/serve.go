@@ -161,7 +161,8 @@ func (s *shell) loop(ctx context.Context) error {
 			return n.Err()
 		}
 		if ctx.Err() != nil && s.leave(now) {
-			return nil
+			n.Farewell(now)
+			return s.flush()
 		}
 	}
 }

@@ -44,7 +44,10 @@ func (n *Node) logOp(now int64, op *raft.LogOp) {
 		n.tail.truncate(op.From)
 		n.persist.written = min(n.persist.written, op.From-1)
 		n.persist.inflightEnd = min(n.persist.inflightEnd, op.From-1)
-		n.configurations.truncate(op.From)
+		if n.configurations.truncate(op.From) {
+			c := n.inForce() // servers are where they were before
+			n.out.learn(&c)
+		}
 		if n.o.Observe != nil {
 			n.o.Observe.Truncated(op.From)
 		}

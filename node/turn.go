@@ -31,6 +31,10 @@ func (n *Node) Turn(now int64, drained bool) {
 	if n.members.operation != 0 && now >= n.members.askAt {
 		n.askIncarnations(now)
 	}
+	n.tellAddresses(now)
+	if left := n.core.Removed(); left != n.left {
+		n.noteRemoved(left)
+	}
 	n.propose(now)
 	n.startReads(now)
 	n.apply(now)

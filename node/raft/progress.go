@@ -114,7 +114,7 @@ type Status struct {
 	PromisedUntil         int64
 	Peers                 []PeerStatus // as leader
 	Dropped, Violations   uint64       // messages that could not be right; that contradicted what Raft guarantees
-	Removed               bool         // a voter said that this server was removed; a hint, void once a leader is heard
+	Removed               uint64       // see Core.Removed
 	Transferring          uint16       // as leader: whom leadership is being handed to
 	Disk                  uint8        // how ours does
 	Withheld              uint64       // answers not given because the term or vote was still being written
@@ -125,7 +125,7 @@ func (c *Core) Status() Status {
 	s := Status{Role: c.role, Term: c.hard.Term, Vote: c.hard.Vote, Leader: c.leader, Last: c.log.last, Commit: c.commit,
 		Durable: c.durable, Voteless: c.voteless, Configuration: c.inForce().Configuration.clone(),
 		ConfigurationIndex: c.inForce().Index, Joint: c.joint, Voter: c.self || c.old, PromisedUntil: c.promise.until,
-		Dropped: c.dropped, Violations: c.violations, Withheld: c.withheld, Removed: c.toldRemoved, Transferring: c.transfer.to, Disk: c.disk}
+		Dropped: c.dropped, Violations: c.violations, Withheld: c.withheld, Removed: c.Removed(), Transferring: c.transfer.to, Disk: c.disk}
 	if c.damage.any() {
 		s.FirstDamaged = c.damage.first()
 	}
@@ -136,6 +136,19 @@ func (c *Core) Status() Status {
 		}
 	}
 	return s
+}
+
+// Contact tells when this leader last heard a member; for any other server that was never. False: it is no member, or
+// this server itself.
+func (c *Core) Contact(id uint16) (at int64, member bool) {
+	p := c.peer(id)
+	if p == nil {
+		return 0, false
+	}
+	if c.role != Leader || p.boot == 0 {
+		return 0, true
+	}
+	return p.contact, true
 }
 
 // Role, Term, Leader and Commit answer without allocating.

@@ -242,7 +242,6 @@ func (c *Core) stepAppend(m *Message) {
 		c.becomeFollower(m.Term, m.From)
 	}
 	c.become(Follower, m.From)
-	c.toldRemoved = false
 	timeout := m.Timeout
 	if timeout <= 0 {
 		timeout = c.cfg.Timeout

@@ -23,7 +23,8 @@ type transfer struct {
 }
 
 // Transfer hands leadership to a voter; 0 lets the leader choose. It is over when a higher term is seen, or after T,
-// when this server leads on. Until then Propose says ErrTransferring. ErrNotLeader, ErrTransferring, ErrNoSuccessor.
+// when this server leads on. Until then Propose says ErrTransferring. ErrNotLeader, ErrTransferring, ErrNoSuccessor, or
+// ErrPending: a leader this young may not have heard that voter yet.
 func (c *Core) Transfer(now int64, to uint16) error {
 	c.advance(now)
 	if to != 0 && to == c.transfer.to {
@@ -37,6 +38,9 @@ func (c *Core) Transfer(now int64, to uint16) error {
 	}
 	if to == 0 {
 		to = c.successor()
+	}
+	if c.unsure(to) {
+		return ErrPending
 	}
 	if p := c.peer(to); p == nil || !p.voter && !p.oldVoter || !c.alive(to) {
 		return fmt.Errorf("%w: server %d", ErrNoSuccessor, to)

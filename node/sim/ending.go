@@ -69,7 +69,7 @@ func (e *ending) heal() {
 		}
 	}
 	for _, s := range e.servers {
-		s.hangUntil, s.failSyncs = 0, 0
+		s.hangUntil, s.slowUntil, s.ill = 0, 0, illness{}
 		s.disk.Fail(nil)
 	}
 	e.spoil()

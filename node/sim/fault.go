@@ -79,13 +79,15 @@ func (f *faults) strike(c Class) {
 		}
 	case Hang:
 		s.hangUntil = f.now + between(f.random, 50*millisecond, 4*second)
-	case SyncError:
-		if s.node != nil {
-			s.failSyncs = 1
-			if chance(f.random, 0.5) {
-				s.failSyncs = 1 << 30
-			}
-			s.hookDisk()
+	case SlowDisk:
+		s.slowBy = between(f.random, 5, 200)
+		s.slowUntil = f.now + between(f.random, second, 6*second)
+	case SyncError, DiskError, DiskFull:
+		s.ill = ail(c, f.random, f.now)
+		s.hookDisk()
+		if c == DiskError && s.node != nil && chance(f.random, 0.5) {
+			s.stop() // most kinds of calls are made at the start
+			f.after(between(f.random, 10*millisecond, second), s.start)
 		}
 	case Kill:
 		f.down(s, Kill)
