@@ -46,7 +46,7 @@ func (s *shell) guarded(b *wal.Batch) (mine bool, err error) {
 	if s.guard.inside.CompareAndSwap(began, 0) {
 		return true, err
 	}
-	s.finished <- finished{batch: b, err: err} // there is room: one batch is out at most
+	s.finished <- finished{batch: b, err: s.whenSpace(b, err)} // there is room: one batch is out at most
 	s.socket.Wake()
 	s.workers.Done()
 	return false, nil

@@ -108,6 +108,10 @@ func (n *Node) frame(now int64, h *wire.Header, from netip.AddrPort, kind wire.K
 		n.fragment(now, h, from, p)
 	case wire.KindFragmentStatus:
 		n.out.fragmentStatus(now, h, p)
+	case wire.KindPathProbe:
+		n.pathProbe(now, h, p)
+	case wire.KindPathAnswer:
+		n.pathAnswer(now, h, p)
 	default:
 		n.Counters.DroppedMalformed++
 	}
@@ -263,6 +267,10 @@ func (n *Node) decodeAppend(m *raft.Message, p []byte) bool {
 		}
 		n.entries, n.views = append(n.entries, r), append(n.views, e)
 	}
+	if n.log.Low() && len(n.entries) > 0 {
+		n.Counters.DroppedFull++
+		n.entries, n.views = n.entries[:0], n.views[:0] // a heartbeat all the same; the entries come again
+	}
 	m.Entries = n.entries
 	return true
 }
@@ -336,6 +344,10 @@ func (n *Node) operation(c *client, op *kv.Command, encoded []byte) {
 	}
 	if op.Term != 0 && op.Term != n.core.Term() {
 		n.reply(c, &kv.Result{Status: kv.WrongTerm, Client: c.id, Seq: op.Seq}) // bound to another leader: refused for good
+		return
+	}
+	if n.log.Low() { // the disk is full: what is accepted already still has to fit
+		n.refuseBusy(c.id, op.Seq)
 		return
 	}
 	n.pack.add(op, encoded, n.out.entryLimit)

@@ -42,6 +42,7 @@ type Options struct {
 	Datagram     int                                       // largest datagram to any address; 0: by the address (loopback or not)
 	Chaos        bool                                      // drills: do harm to this node, or hold a phase of a membership change, when asked
 	Break        string                                    // with Chaos, a rule to break: see Breakable
+	Each         func(n int, do func(i int))               // hands for the recovery of the log: see wal.Options; nil in the simulator
 	Logger       *slog.Logger
 	Observe      Observer // the simulator's invariants; nil in production
 }
@@ -112,7 +113,7 @@ func Open(o Options, now int64) (*Node, error) {
 	}
 	o = o.withDefaults()
 	log, recovery, err := wal.Open(wal.Options{
-		FS: o.FS, Dir: o.Dir, SegmentBytes: o.SegmentBytes, Random: o.Random,
+		FS: o.FS, Dir: o.Dir, SegmentBytes: o.SegmentBytes, Random: o.Random, Each: o.Each,
 		Keep: func(kind uint8) bool { return kind == uint8(raft.Configuring) },
 	})
 	if err != nil {

@@ -27,6 +27,7 @@ type Counters struct {
 	DroppedCluster     uint64 // of another cluster
 	DroppedDestination uint64 // for another server: an address was reused
 	DroppedSum         uint64 // an entry whose checksum does not hold
+	DroppedFull        uint64 // entries a full disk has no room for; the leader sends them again
 	DroppedIncarnation uint64 // from a member under another incarnation
 	DroppedFragments   uint64 // contradict an earlier one, or found no room
 	DroppedReplays     uint64 // datagrams with requests that the network repeated

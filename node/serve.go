@@ -27,6 +27,7 @@ type Config struct {
 	Dedicated    bool          // the machine does nothing else
 	Timeout      time.Duration // T
 	Heartbeat    time.Duration
+	Plain        bool // no offload of the sockets: a datagram is a datagram all the way
 	Chaos        bool // drills: see Options.Chaos
 	Break        string
 	Logger       *slog.Logger
@@ -42,7 +43,7 @@ var ErrNotLoopback = errors.New("not a loopback address")
 // leader's batches to a writer. Everything is decided in the Node.
 func Serve(ctx context.Context, c Config) error {
 	s := shell{config: c, clock: newClock(sinceBoot), finished: make(chan finished, 1), batches: make(chan *wal.Batch, 1), spares: make(chan struct{}, 1),
-		ended: make(chan error, 1)}
+		ended: make(chan error, 1), stopping: make(chan struct{})}
 	if err := s.open(); err != nil {
 		return err
 	}
@@ -60,6 +61,7 @@ func Serve(ctx context.Context, c Config) error {
 	err := <-s.ended
 	close(s.batches)
 	close(s.spares)
+	close(s.stopping)
 	if hangs := s.rest(); hangs != nil { // a batch under way ends first: the log is closed after its last write
 		return errors.Join(err, hangs, s.socket.Close())
 	}
@@ -78,7 +80,9 @@ type shell struct {
 	ended    chan error    // from the loop, whichever goroutine it is then
 	spares   chan struct{} // asks the filler for the next segment
 	filling  bool
-	leaving  int64 // since when leadership is being handed over; 0: it is not
+	starved  bool          // the last attempt at it failed
+	stopping chan struct{} // closed when the loop has ended
+	leaving  int64         // since when leadership is being handed over; 0: it is not
 	filled   chan error
 }
 
@@ -98,6 +102,7 @@ func (s *shell) open() error {
 	n, err := Open(Options{
 		FS: c.fs, Dir: c.Data, Resolve: resolve, Random: random, SegmentBytes: c.SegmentBytes,
 		Dedicated: c.Dedicated, Timeout: int64(c.Timeout), Heartbeat: int64(c.Heartbeat), Chaos: c.Chaos, Break: c.Break, Logger: c.Logger,
+		Each: together,
 	}, s.now())
 	if err != nil {
 		return err
@@ -113,12 +118,25 @@ func (s *shell) open() error {
 	if !addr.Addr().IsLoopback() && !c.Insecure {
 		return errors.Join(fmt.Errorf("listen on %s: %w: without a secret only 127.0.0.0/8 and ::1 are served, unless --insecure is said", listen, ErrNotLoopback), n.Close())
 	}
-	socket, err := udp.Listen(addr, udp.Options{})
+	socket, err := udp.Listen(addr, udp.Options{Plain: c.Plain})
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen on %s: %w", listen, err), n.Close())
 	}
+	tellSocket(c.Logger, socket)
 	s.node, s.socket, s.filled = n, socket, make(chan error, 1)
 	return nil
+}
+
+// tellSocket says what the system gave, and warns where it is less than what a burst of
+// all peers and clients needs: what finds no room there is lost, and sent again.
+func tellSocket(l *slog.Logger, s *udp.Socket) {
+	receive, send := s.Buffers()
+	parts, joins := s.Offload()
+	l.Info("socket", "listen", s.LocalAddr(), "receive_buffer", receive, "send_buffer", send, "segmentation", parts, "coalescing", joins)
+	if receive < udp.DefaultBuffer || send < udp.DefaultBuffer {
+		l.Warn("the system grants smaller socket buffers than asked for; bursts will be lost and sent again: raise net.core.rmem_max and net.core.wmem_max, or grant CAP_NET_ADMIN",
+			"receive_buffer", receive, "send_buffer", send, "want", udp.DefaultBuffer)
+	}
 }
 
 func (s *shell) now() int64 { return s.clock.now() }
@@ -144,7 +162,7 @@ func (s *shell) loop(ctx context.Context) error {
 		}
 		s.socket.Refused(func(to netip.AddrPort) { n.Refused(now, to) })
 		s.collect(now)
-		drained = count < udp.Batch
+		drained = s.socket.Drained()
 		n.Turn(now, drained)
 		if err := s.flush(); err != nil {
 			return err
@@ -193,9 +211,12 @@ func (s *shell) collect(now int64) {
 	select {
 	case err := <-s.filled:
 		s.filling = false
-		if err != nil {
-			s.config.Logger.Warn("the next log segment cannot be prepared", "err", err)
+		if err != nil && !s.starved {
+			s.config.Logger.Warn("the next log segment cannot be prepared; writes are refused before this one is full", "err", err)
+		} else if err == nil && s.starved {
+			s.config.Logger.Info("the next log segment is prepared again")
 		}
+		s.starved = err != nil
 	default:
 	}
 }
@@ -227,6 +248,10 @@ func (s *shell) persist() (blocked, mine bool) {
 	if !mine {
 		return true, false
 	}
+	if errors.Is(err, wal.ErrFull) {
+		s.batches <- b // the writer has the time to wait for space
+		return true, true
+	}
 	n.Persisted(s.now(), b, err)
 	if s.flush() != nil {
 		return true, true // the next receive tells
@@ -239,8 +264,31 @@ func (s *shell) persist() (blocked, mine bool) {
 func (s *shell) write() {
 	defer s.workers.Done()
 	for b := range s.batches {
-		s.finished <- finished{batch: b, err: persistBatch(b)}
+		s.finished <- finished{batch: b, err: s.whenSpace(b, persistBatch(b))}
 		s.socket.Wake()
+	}
+}
+
+// whenSpace goes on with a batch for which the disk had no space, until it has.
+func (s *shell) whenSpace(b *wal.Batch, err error) error {
+	for errors.Is(err, wal.ErrFull) && s.wait(spaceWait) {
+		err = persistBatch(b)
+	}
+	return err
+}
+
+// spaceWait is how long a full disk is left alone before the next attempt.
+const spaceWait = 100 * time.Millisecond
+
+// wait says whether the time has passed without the server being stopped.
+func (s *shell) wait(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-s.stopping:
+		return false
 	}
 }
 
@@ -255,8 +303,41 @@ func (s *shell) askSpare() {
 func (s *shell) fill() {
 	defer s.workers.Done()
 	for range s.spares {
-		s.filled <- s.node.Log().Prepare()
+		err := s.fillAll()
+		if err != nil {
+			s.wait(spaceWait)
+		}
+		s.filled <- err
+		s.socket.Wake()
 	}
+}
+
+// fillAll makes what is asked for in small pieces: as fast as the log fills the
+// active segment, and at leisure when it does not, so that the disk is the
+// writer's.
+func (s *shell) fillAll() error {
+	log := s.node.Log()
+	for log.NeedsSpare() {
+		if err := log.Fill(); err != nil {
+			return err
+		}
+		if !log.FillDue() && !s.wait(fillRest) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// fillRest is the pause after a piece that nobody waits for: 50 MB/s at most.
+const fillRest = 5 * time.Millisecond
+
+// together lends the log's recovery as many hands as there are.
+func together(n int, do func(i int)) {
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { do(i) })
+	}
+	all.Wait()
 }
 
 // harm does what only the process can do to itself of what a chaos request

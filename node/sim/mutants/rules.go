@@ -4,7 +4,7 @@ package main
 // rule N has the numbers from 100 + 10 N, and 101 is of none alone.
 var ruled = []mutant{
 	{101, "nothing is ever synced", "S14", walTests, []edit{
-		{"wal/batch.go", "if err := l.file.Sync(); err != nil {\n\t\t\treturn l.fail(fmt.Errorf(\"wal: sync segment %d:", "if err := l.Err(); err != nil {\n\t\t\treturn l.fail(fmt.Errorf(\"wal: sync segment %d:"},
+		{"wal/batch.go", "if err := l.syncFile(); err != nil {\n\t\t\treturn l.fail(fmt.Errorf(\"wal: sync segment %d:", "if err := l.Err(); err != nil {\n\t\t\treturn l.fail(fmt.Errorf(\"wal: sync segment %d:"},
 	}},
 	{110, "rule 1: a promise shrinks with a shorter timeout", "tests", raftTests, []edit{
 		{"node/raft/promise.go", "p.until = max(p.until, now+timeout)", "p.until = now + timeout"},
