@@ -5,13 +5,13 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 PORTION ?= ./...
 
-.PHONY: help build run test unit lint race fuzz sim mutants prove explore bench bench-peers bench-fs bench-full check clean
+.PHONY: help build run test unit lint race fuzz sim mutants prove explore trial bench bench-peers bench-fs bench-full check clean
 
 help:
 	@echo 'make run      a local cluster of three servers and two spares, and a prompt'
 	@echo 'make test     everything that must pass before a change lands'
 	@echo 'make build    bin/balsa'
-	@echo 'make lint race fuzz sim mutants bench bench-peers bench-fs bench-full check'
+	@echo 'make lint race fuzz sim mutants trial bench bench-peers bench-fs bench-full check'
 	@echo 'make sim SEEDS=1000 FIRST=1 [VERBOSE=1] [MUTANT=N]'
 
 build:
@@ -50,7 +50,7 @@ fuzz:
 	@for package in $$($(GO) list ./...); do \
 		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
 			echo "$$package $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$package || exit 1; \
 		done; \
 	done
 
@@ -74,6 +74,11 @@ explore:
 # The same seeds give the same hashes: fifty of them twice, and again with the race detector on one processor.
 prove:
 	@$(GO) test ./node/sim -run TestSame -proof -timeout 1800s
+
+# The membership of a cluster of processes changes under load, with leaders killed and without, for so many rounds.
+ROUNDS ?= 25
+trial:
+	@$(GO) test ./cmd/balsa -run TestMembershipChanges -count=1 -v -timeout 2h -trial.rounds $(ROUNDS)
 
 BENCH_OUT ?= out/bench
 bench: build

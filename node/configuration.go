@@ -57,10 +57,21 @@ func (c *configurations) add(index uint64, encoded []byte) {
 	c.list = append(c.list, encodedConfiguration{index: index, bytes: slices.Clone(encoded)})
 }
 
-func (c *configurations) truncate(from uint64) {
+// truncate says whether another one is in force now.
+func (c *configurations) truncate(from uint64) bool {
+	before := len(c.list)
 	for len(c.list) > 1 && c.list[len(c.list)-1].index >= from {
 		c.list = c.list[:len(c.list)-1]
 	}
+	return len(c.list) < before
+}
+
+// index is that of the newest.
+func (c *configurations) index() uint64 {
+	if len(c.list) == 0 {
+		return 0
+	}
+	return c.list[len(c.list)-1].index
 }
 
 func (c *configurations) current() []byte { return c.list[len(c.list)-1].bytes }
@@ -80,8 +91,29 @@ func (n *Node) configurationAppended(e *wire.Entry) {
 	n.logger.Info("configuration", "index", e.Index, "members", describe(&c))
 }
 
+// noteRemoved keeps a marker of the committed configuration that left this server
+// out (SAFETY 8): it must say so when it is asked, and stand no more, also after
+// a restart, when nobody may be left to tell it. A later configuration that
+// names it makes the marker void, as that stands behind it in the log.
+func (n *Node) noteRemoved(left uint64) {
+	n.left = left
+	if left == 0 {
+		n.logger.Info("a configuration names this server again", "index", n.core.Status().ConfigurationIndex)
+		return
+	}
+	n.logger.Warn("this server was removed from its cluster and stands for leader no more; bring it back with `balsa member add`, or make its directory anew",
+		"configuration", left)
+	if left > n.identity.Left {
+		n.identity.Left = left
+		n.log.SetFounding(n.identity.encode())
+	}
+}
+
 // statusRole numbers the role as the status frame does.
 func (n *Node) statusRole() uint8 {
+	if n.left != 0 {
+		return wire.RoleRemoved
+	}
 	switch n.core.Role() {
 	case raft.PreCandidate:
 		return wire.RolePreCandidate

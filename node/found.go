@@ -30,7 +30,16 @@ type founding struct {
 	persisting bool     // the list is with the disk
 	unlisted   []uint16 // members that have not shown that they hold the list
 	spreadAt   int64
-	told       []uint16 // servers already named in a log line for a wrong incarnation
+	wiped      []wiped // members that came back under another incarnation
+	wanted     uint64  // blank: under which a cluster knows this id, as the last log line said
+	claimed    bool    // blank: a server of a cluster spoke to this one as to a member
+}
+
+// wiped is a member that came back blank, under an incarnation that counts nowhere.
+type wiped struct {
+	id          uint16
+	incarnation uint64
+	tellAt      int64 // when it may be told again
 }
 
 type foundingAnswer struct {
@@ -42,6 +51,8 @@ const (
 	askAgain      = 100e6 // ns between questions to the pool
 	warnAgain     = 5e9
 	strangersWait = 1e9 // ns a founder gives servers that are no first voters to tell of an older cluster
+	aloneWait     = 3e8 // ns a founder that knows no other server gives such a cluster to speak to it
+	tellWiped     = 1e9 // ns between two words to a server that came back wiped
 )
 
 func (n *Node) beginFounding(now int64) {
@@ -88,6 +99,16 @@ func (n *Node) tryFound(now int64) {
 	}
 	if f.voterAt == 0 {
 		f.voterAt = now
+	}
+	if len(n.identity.Pool) == 1 && now-f.voterAt < aloneWait {
+		return // made again, it would hear from the leader of its old cluster
+	}
+	if f.claimed {
+		if now >= f.warnAt {
+			f.warnAt = now + warnAgain
+			n.logger.Warn("this server founds no cluster: a server of one spoke to it as to a member")
+		}
+		return
 	}
 	if missing := n.unanswered(n.poolIDs()); len(missing) > 0 && (len(n.identity.Voters) == 1 || now-f.voterAt < strangersWait) {
 		n.warnMissing(now, "founding waits for a server of the pool: made again, this one could not know of a cluster that it began alone", missing)
@@ -202,11 +223,12 @@ func (n *Node) sendList(now int64, id uint16) {
 }
 
 // sendJoin gives a blank member the list, and the incarnation under which the
-// configuration names it: what it persists before its first ack (SAFETY 8).
-func (n *Node) sendJoin(now int64, h *wire.Header) {
-	if to := n.out.peerAt(now, h.Src); to.IsValid() {
-		j := wire.Join{AskBoot: n.boot, Term: n.core.Term(), Cluster: n.founding.cluster, Incarnation: h.Incarnation, List: n.identity.List}
-		j.Encode(n.out.must(to, h.Src, wire.KindJoin, j.Size()))
+// configuration names it: what it persists before its first ack (SAFETY 8). One
+// that came back wiped learns from it why it is refused.
+func (n *Node) sendJoin(now int64, m *wire.Member) {
+	if to := n.out.peerAt(now, m.ID); to.IsValid() {
+		j := wire.Join{AskBoot: n.boot, Term: n.core.Term(), Cluster: n.founding.cluster, Incarnation: m.Incarnation, List: n.identity.List}
+		j.Encode(n.out.must(to, m.ID, wire.KindJoin, j.Size()))
 	}
 }
 
@@ -223,8 +245,7 @@ func (n *Node) join(h *wire.Header, p []byte) {
 	}
 	if f.Incarnation != n.identity.Incarnation {
 		n.Counters.DroppedIncarnation++
-		n.logger.Error("a cluster would take this server in under another incarnation", "told_by", h.Src,
-			"got_incarnation", f.Incarnation, "want_incarnation", n.identity.Incarnation)
+		n.madeAgain(h.Src, f.Incarnation)
 		return
 	}
 	if c, err := wire.DecodeConfiguration(f.List); err != nil || c.Cluster != f.Cluster {
@@ -315,16 +336,26 @@ func (n *Node) clusterExists(h *wire.Header, list []byte) {
 		n.persistList(list)
 		return
 	}
-	if n.founding.refused {
-		return
-	}
+	before := n.founding.refused
 	n.founding.refused = true
 	if i >= 0 {
-		n.logger.Error("a cluster exists that knows this id under another incarnation: this server was wiped or made again; bring it back with `balsa member replace`",
-			"told_by", h.Src, "got_incarnation", n.identity.Incarnation, "want_incarnation", c.Members[i].Incarnation)
-	} else if slices.Contains(n.identity.Voters, n.identity.ID) {
+		n.madeAgain(h.Src, c.Members[i].Incarnation)
+	} else if !before && slices.Contains(n.identity.Voters, n.identity.ID) {
 		n.logger.Error("a cluster exists that does not name this server: it founds no other; bring it in with `balsa member add` or `balsa member replace`", "told_by", h.Src)
 	}
+}
+
+// madeAgain says, once for each incarnation that is wanted, why this server is
+// not let in.
+func (n *Node) madeAgain(by uint16, want uint64) {
+	f := &n.founding
+	f.refused = true
+	if f.wanted == want {
+		return
+	}
+	f.wanted = want
+	n.logger.Error("a cluster exists that knows this id under another incarnation: this server was wiped or made again; bring it back with `balsa member replace`",
+		"told_by", by, "got_incarnation", n.identity.Incarnation, "want_incarnation", want)
 }
 
 // foundList: a server that holds the list spreads it to us.
@@ -347,19 +378,34 @@ func (n *Node) foundList(h *wire.Header, from netip.AddrPort, list []byte) {
 // another it was wiped, and counts nowhere (SAFETY 9).
 func (n *Node) blankMember(now int64, h *wire.Header) {
 	c := n.inForce()
-	for _, m := range c.Members {
-		if m.ID != h.Src {
-			continue
-		}
-		if m.Incarnation == h.Incarnation {
-			n.sendJoin(now, h)
-			return
-		}
-		n.Counters.DroppedIncarnation++
-		if !slices.Contains(n.founding.told, h.Src) {
-			n.founding.told = append(n.founding.told, h.Src)
-			n.logger.Error("a server came back wiped: it is refused and cannot vote until `balsa member replace`",
-				"server", h.Src, "got_incarnation", h.Incarnation, "want_incarnation", m.Incarnation)
-		}
+	i := slices.IndexFunc(c.Members, func(m wire.Member) bool { return m.ID == h.Src })
+	if i < 0 {
+		return
 	}
+	m := &c.Members[i]
+	if m.Incarnation == h.Incarnation {
+		n.sendJoin(now, m)
+		n.sendAddress(now, m.ID)
+		return
+	}
+	n.Counters.DroppedIncarnation++
+	k := n.founding.wipedServer(h.Src)
+	if k.incarnation != h.Incarnation {
+		k.incarnation, k.tellAt = h.Incarnation, now
+		n.logger.Error("a server came back wiped: it is refused and cannot vote until `balsa member replace`",
+			"server", h.Src, "got_incarnation", h.Incarnation, "want_incarnation", m.Incarnation)
+	}
+	if now >= k.tellAt {
+		k.tellAt = now + tellWiped
+		n.sendJoin(now, m)
+	}
+}
+
+func (f *founding) wipedServer(id uint16) *wiped {
+	i := slices.IndexFunc(f.wiped, func(k wiped) bool { return k.id == id })
+	if i < 0 {
+		i = len(f.wiped)
+		f.wiped = append(f.wiped, wiped{id: id})
+	}
+	return &f.wiped[i]
 }

@@ -15,9 +15,10 @@ import (
 // once a founding reached it, the list of its cluster. It is the body of the
 // log's founding record, written again at the head of every segment.
 //
-//	offset  0  version 1 | flags 1 (1: has a list, 2: leases) | id 2 | name length 2 | voters 2
+//	offset  0  version 1 | flags 1 (1: has a list, 2: leases, 4: was removed) | id 2 | name length 2 | voters 2
 //	        8  incarnation 8
 //	       16  voter ids 2 each | name | pool length 4 | pool | list length 4 | list
+//	           | if removed: index 8 of the configuration that did it
 type identity struct {
 	ID          uint16
 	Incarnation uint64
@@ -26,21 +27,29 @@ type identity struct {
 	Pool        []wire.Server // every server that init was told of
 	Leases      bool          // what this server founds allows them; the list says whether its cluster does
 	List        []byte        // encoded founding configuration; nil while blank
+	Left        uint64        // the last committed configuration that left this server out; 0: none did
 }
 
 const (
 	identityVersion     = 1
 	identityHeaderBytes = 16
+
+	hasList    = 1 // flags
+	withLeases = 2
+	wasRemoved = 4
 )
 
 func (d *identity) encode() []byte {
 	b := make([]byte, identityHeaderBytes, 256)
 	b[0] = identityVersion
 	if d.List != nil {
-		b[1] = 1
+		b[1] = hasList
+	}
+	if d.Left != 0 {
+		b[1] |= wasRemoved
 	}
 	if d.Leases {
-		b[1] |= 2
+		b[1] |= withLeases
 	}
 	binary.LittleEndian.PutUint16(b[2:], d.ID)
 	binary.LittleEndian.PutUint16(b[4:], uint16(len(d.Name)))
@@ -54,7 +63,11 @@ func (d *identity) encode() []byte {
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(pool)))
 	b = append(b, pool...)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(d.List)))
-	return append(b, d.List...)
+	b = append(b, d.List...)
+	if d.Left != 0 {
+		b = binary.LittleEndian.AppendUint64(b, d.Left)
+	}
+	return b
 }
 
 func (d *identity) decode(b []byte) error {
@@ -64,8 +77,8 @@ func (d *identity) decode(b []byte) error {
 	if b[0] != identityVersion {
 		return fmt.Errorf("version %d, want %d", b[0], identityVersion)
 	}
-	hasList := b[1]&1 != 0
-	d.Leases = b[1]&2 != 0
+	flags := b[1]
+	d.Leases = flags&withLeases != 0
 	d.ID = binary.LittleEndian.Uint16(b[2:])
 	name := int(binary.LittleEndian.Uint16(b[4:]))
 	voters := int(binary.LittleEndian.Uint16(b[6:]))
@@ -86,13 +99,20 @@ func (d *identity) decode(b []byte) error {
 	if d.Pool, err = wire.DecodeServers(pool); err != nil {
 		return fmt.Errorf("pool: %w", err)
 	}
-	list, _, err := cutSized(b)
+	list, b, err := cutSized(b)
 	if err != nil {
 		return fmt.Errorf("list: %w", err)
 	}
 	d.List = nil
-	if hasList {
+	if flags&hasList != 0 {
 		d.List = slices.Clone(list)
+	}
+	d.Left = 0
+	if flags&wasRemoved != 0 {
+		if len(b) < 8 {
+			return errors.New("cut short in the configuration that removed it")
+		}
+		d.Left = binary.LittleEndian.Uint64(b)
 	}
 	if d.ID == 0 || d.ID == wire.ClientNode || d.Incarnation == 0 {
 		return fmt.Errorf("id %d and incarnation %d, want an id of 1 to 65534 and an incarnation that is not 0", d.ID, d.Incarnation)

@@ -21,6 +21,7 @@ func (n *Node) Deliver(now int64, from netip.AddrPort, datagram []byte) {
 	if n.err != nil {
 		return
 	}
+	n.woke(now)
 	if n.chaos.cut && !n.endCut(now) {
 		n.deliverCut(now, from, datagram)
 		return
@@ -91,6 +92,8 @@ func (n *Node) frame(now int64, h *wire.Header, from netip.AddrPort, kind wire.K
 		n.foundFrame(now, h, from, kind, p)
 	case wire.KindJoin:
 		n.join(h, p)
+	case wire.KindAddress:
+		n.address(h, p)
 	case wire.KindMember:
 		n.memberChange(now, h, from, p)
 	case wire.KindHello:
@@ -115,11 +118,16 @@ func (n *Node) frame(now int64, h *wire.Header, from netip.AddrPort, kind wire.K
 func (n *Node) raftFrame(now int64, h *wire.Header, from netip.AddrPort, kind wire.Kind, p []byte) {
 	if n.core == nil {
 		n.Counters.DroppedBlank++
+		n.founding.claimed = n.founding.claimed || h.Cluster != 0 && h.Dst == n.identity.ID
 		n.answerBlank(h, from)
 		return
 	}
-	if h.Cluster != n.tag || h.Src == n.identity.ID {
+	if h.Cluster != n.tag {
 		n.Counters.DroppedCluster++
+		return
+	}
+	if h.Src == n.identity.ID {
+		n.ownName(now, h, from, kind, p)
 		return
 	}
 	if !n.known(now, h, from) {
@@ -135,6 +143,9 @@ func (n *Node) raftFrame(now int64, h *wire.Header, from netip.AddrPort, kind wi
 		return
 	}
 	n.heardMember(h.Src)
+	if m.Kind == raft.Probe && m.Seq&twinNonce != 0 {
+		n.doubted(now, from)
+	}
 	if m.Kind == raft.Ack && n.Leading() {
 		n.pace.noteAck(now, m.From, m.EchoSeq)
 	}
@@ -252,6 +263,10 @@ func (n *Node) decodeAppend(m *raft.Message, p []byte) bool {
 		}
 		n.entries, n.views = append(n.entries, r), append(n.views, e)
 	}
+	if n.log.Low() && len(n.entries) > 0 {
+		n.Counters.DroppedFull++
+		n.entries, n.views = n.entries[:0], n.views[:0] // a heartbeat all the same; the entries come again
+	}
 	m.Entries = n.entries
 	return true
 }
@@ -325,6 +340,10 @@ func (n *Node) operation(c *client, op *kv.Command, encoded []byte) {
 	}
 	if op.Term != 0 && op.Term != n.core.Term() {
 		n.reply(c, &kv.Result{Status: kv.WrongTerm, Client: c.id, Seq: op.Seq}) // bound to another leader: refused for good
+		return
+	}
+	if n.log.Low() { // the disk is full: what is accepted already still has to fit
+		n.refuseBusy(c.id, op.Seq)
 		return
 	}
 	n.pack.add(op, encoded, n.out.entryLimit)

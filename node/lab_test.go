@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -32,6 +33,9 @@ type lab struct {
 	silent   bool                                       // dead servers send no ICMP
 	stuck    map[uint16]bool                            // servers whose syncs do not end
 	leases   bool                                       // servers made from now on found a cluster with leases
+	ends     error                                      // what may end a server
+	ended    []error
+	moved    map[uint16]netip.AddrPort // servers that are elsewhere now
 }
 
 type flight struct {
@@ -57,11 +61,31 @@ func labAddr(id uint16) netip.AddrPort {
 
 func labID(a netip.AddrPort) uint16 { return a.Port() - 7000 }
 
+// addr is where a server is now, and id who is there.
+func (l *lab) addr(id uint16) netip.AddrPort {
+	if a, ok := l.moved[id]; ok {
+		return a
+	}
+	return labAddr(id)
+}
+
+func (l *lab) id(a netip.AddrPort) uint16 {
+	for id, at := range l.moved {
+		if at == a {
+			return id
+		}
+	}
+	if id := labID(a); l.addr(id) == a {
+		return id
+	}
+	return 0
+}
+
 // newLab makes count servers of which the first voters found the cluster.
 func newLab(t testing.TB, count, voters int) *lab { return newLabWith(t, count, voters, false) }
 
 func newLabWith(t testing.TB, count, voters int, leases bool) *lab {
-	l := &lab{leases: leases, t: t, now: 1, nodes: map[uint16]*Node{}, disks: map[uint16]*vfs.Mem{}, random: 1, stuck: map[uint16]bool{}, held: map[uint16]*wal.Batch{}}
+	l := &lab{leases: leases, t: t, now: 1, nodes: map[uint16]*Node{}, disks: map[uint16]*vfs.Mem{}, random: 1, stuck: map[uint16]bool{}, held: map[uint16]*wal.Batch{}, moved: map[uint16]netip.AddrPort{}}
 	var first []uint16
 	for id := uint16(1); id <= uint16(count); id++ {
 		l.pool = append(l.pool, wire.Server{ID: id, Addr: labAddr(id).String()})
@@ -122,11 +146,11 @@ func (l *lab) turn(step int64) {
 	queue := l.queue
 	l.queue = nil
 	for _, f := range queue {
-		if n := l.nodes[labID(f.to)]; n != nil {
+		if n := l.nodes[l.id(f.to)]; n != nil {
 			n.Deliver(l.now, f.from, f.bytes)
-		} else if labID(f.to) == labClient {
+		} else if l.id(f.to) == labClient {
 			l.hear(f)
-		} else if sender := l.nodes[labID(f.from)]; sender != nil && !l.silent {
+		} else if sender := l.nodes[l.id(f.from)]; sender != nil && !l.silent {
 			sender.Refused(l.now, f.to) // as the kernel of a machine whose process is gone
 		}
 	}
@@ -140,8 +164,12 @@ func (l *lab) turn(step int64) {
 			n.Turn(l.now, true)
 			l.collect(id, n)
 		}
-		if n.Err() != nil {
-			l.t.Fatalf("server %d: %v", id, n.Err())
+		if err := n.Err(); err != nil {
+			if l.ended = append(l.ended, err); l.ends == nil || !errors.Is(err, l.ends) {
+				l.t.Fatalf("server %d: %v", id, err)
+			}
+			l.kill(id)
+			return
 		}
 		at = min(at, max(n.Deadline(), l.now))
 	})
@@ -170,7 +198,7 @@ func (l *lab) collect(id uint16, n *Node) {
 		if l.drop != nil && l.dropped(id, p) {
 			continue
 		}
-		l.queue = append(l.queue, flight{from: labAddr(id), to: p.To, bytes: append([]byte(nil), p.Bytes...)})
+		l.queue = append(l.queue, flight{from: l.addr(id), to: p.To, bytes: append([]byte(nil), p.Bytes...)})
 	}
 }
 
@@ -184,7 +212,7 @@ func (l *lab) dropped(id uint16, p wire.Packet) bool {
 		if !ok {
 			return false
 		}
-		if l.drop(id, labID(p.To), kind) {
+		if l.drop(id, l.id(p.To), kind) {
 			return true
 		}
 	}
@@ -221,7 +249,7 @@ func (l *lab) elect() *Node {
 func (l *lab) tell(to uint16, cluster uint32, kind wire.Kind, size int, encode func(p []byte)) {
 	p := wire.Packer{Header: wire.Header{Src: wire.ClientNode, Incarnation: 77, Cluster: cluster, Packet: l.packets}, Limit: wire.MaxDatagram}
 	encode(p.Frame(kind, size))
-	packets := p.Flush(labAddr(to), nil)
+	packets := p.Flush(l.addr(to), nil)
 	l.packets = p.Header.Packet
 	for _, d := range packets {
 		l.queue = append(l.queue, flight{from: labAddr(labClient), to: d.To, bytes: append([]byte(nil), d.Bytes...)})
@@ -253,7 +281,7 @@ func (l *lab) hear(f flight) {
 		if !ok {
 			return
 		}
-		a := answer{from: labID(f.from), kind: kind}
+		a := answer{from: l.id(f.from), kind: kind}
 		switch kind {
 		case wire.KindReply:
 			var r wire.Reply

@@ -20,10 +20,17 @@ type members struct {
 	operation uint64 // being prepared; 0: none
 	deadline  int64
 	askAt     int64
-	servers   []raft.Member // incarnations that were asked for; 0: not told yet
-	refusal   string        // why the last prepared operation cannot begin
-	refused   uint64        // and which one it was
-	canceled  uint64        // the last cancel that was begun here
+	servers   []newcomer
+	refusal   string // why the last prepared operation cannot begin
+	refused   uint64 // and which one it was
+	canceled  uint64 // the last cancel that was begun here
+}
+
+// newcomer is a server whose incarnation is asked for.
+type newcomer struct {
+	id          uint16
+	incarnation uint64 // 0: not told yet
+	addr        string // where an operator says it is; empty: as known
 }
 
 const (
@@ -125,14 +132,16 @@ func (n *Node) change(now int64, f *wire.MemberChange, named []wire.Server, r *w
 	switch {
 	case err != nil:
 		answerOf(r, err, 0)
-	case len(missing) == 0 && n.satisfied(f, &c, target):
+	case len(missing) == 0 && n.satisfied(f, &c, named, target):
 		r.Outcome, r.Index = wire.OutcomeDone, n.core.Status().ConfigurationIndex
+	case status.Operation == f.Operation && n.core.Status().ConfigurationIndex > n.core.Commit():
+		r.Outcome = wire.OutcomeBegun // its last step is on its way
 	case status.Operation == f.Operation:
 		r.Outcome, r.Text = wire.OutcomeRefused, []byte("it was cancelled or given up; ask again to begin anew")
 	case f.Hold > 0 && !n.o.Chaos:
 		r.Outcome, r.Text = wire.OutcomeRefused, []byte("a hold needs servers that were started with --chaos")
 	case len(missing) > 0:
-		n.prepare(now, f, missing, r)
+		n.prepare(now, f, missing, named, r)
 	case f.DryRun:
 		r.Outcome, r.Text = wire.OutcomePlan, []byte(n.core.Plan(target).String())
 		n.members.operation = 0 // whoever comes next need not wait for what was only asked
@@ -140,7 +149,11 @@ func (n *Node) change(now int64, f *wire.MemberChange, named []wire.Server, r *w
 		if status.Phase == raft.PhaseStable { // a hold is this operation's own: it ends what an earlier one left
 			n.core.Hold(phaseName(f.HoldPhase), now+f.Hold)
 		}
-		answerOf(r, n.core.Change(now, raft.Change{Operation: f.Operation, Target: target, Force: f.Force}), wire.OutcomeBegun)
+		err := n.core.Change(now, raft.Change{Operation: f.Operation, Target: target, Force: f.Force})
+		if err == nil { // its configuration is about to be encoded, with these addresses
+			n.out.learnAddresses(named)
+		}
+		answerOf(r, err, wire.OutcomeBegun)
 		n.members = members{}
 	}
 }
@@ -154,11 +167,12 @@ func (n *Node) inForce() wire.Configuration {
 	return c
 }
 
-// satisfied says that the voters are those that the request wants and the
-// entry that made them so is committed. A replace is satisfied by its own
+// satisfied says that the voters, and where they are, are as the request wants
+// and the entry that made them so is committed. A replace is satisfied by its own
 // operation only: the ids are the same before and after.
-func (n *Node) satisfied(f *wire.MemberChange, c *wire.Configuration, target []raft.Member) bool {
-	if len(c.Target) > 0 || len(c.Old) > 0 || n.core.Status().ConfigurationIndex > n.core.Commit() {
+func (n *Node) satisfied(f *wire.MemberChange, c *wire.Configuration, named []wire.Server, target []raft.Member) bool {
+	moved := func(s wire.Server) bool { return s.Addr != "" && s.Addr != memberAddr(c, s.ID) }
+	if slices.ContainsFunc(named, moved) || len(c.Target) > 0 || len(c.Old) > 0 || n.core.Status().ConfigurationIndex > n.core.Commit() {
 		return false
 	}
 	if f.Verb == wire.VerbReplace && c.Operation != f.Operation {
@@ -184,11 +198,11 @@ func (n *Node) target(f *wire.MemberChange, c *wire.Configuration, named []wire.
 		}
 	}
 	for _, s := range named {
-		if s.Addr != "" {
-			n.out.learnAddress(s.ID, s.Addr)
-		}
-		if n.out.addressOf(s.ID) == nil {
+		if s.Addr == "" && n.out.addressOf(s.ID) == nil {
 			return nil, nil, fmt.Errorf("server %d is not in the pool: name it with its address, %d=HOST:PORT", s.ID, s.ID)
+		}
+		if other := taken(f, c, named, &s); other != 0 {
+			return nil, nil, fmt.Errorf("%s is the address of server %d", s.Addr, other)
 		}
 		present := slices.Contains(ids, s.ID)
 		switch f.Verb {
@@ -231,18 +245,40 @@ func (n *Node) target(f *wire.MemberChange, c *wire.Configuration, named []wire.
 	return target, missing, nil
 }
 
+// taken is the server, of those that stay, which has the address that another is
+// named with; 0: none.
+func taken(f *wire.MemberChange, c *wire.Configuration, named []wire.Server, s *wire.Server) uint16 {
+	for _, m := range c.Members {
+		stays := f.Verb != wire.VerbSet || slices.ContainsFunc(named, func(o wire.Server) bool { return o.ID == m.ID })
+		if m.Addr == s.Addr && m.ID != s.ID && stays {
+			return m.ID
+		}
+	}
+	return 0
+}
+
+// memberAddr is where a configuration says a member is.
+func memberAddr(c *wire.Configuration, id uint16) string {
+	for _, m := range c.Members {
+		if m.ID == id {
+			return m.Addr
+		}
+	}
+	return ""
+}
+
 // told is the incarnation that a server told for the operation being prepared.
 func (m *members) told(id uint16) uint64 {
 	for _, s := range m.servers {
-		if s.ID == id {
-			return s.Incarnation
+		if s.id == id {
+			return s.incarnation
 		}
 	}
 	return 0
 }
 
 // prepare asks new servers who they are; the request is repeated meanwhile.
-func (n *Node) prepare(now int64, f *wire.MemberChange, missing []uint16, r *wire.MemberChangeReply) {
+func (n *Node) prepare(now int64, f *wire.MemberChange, missing []uint16, named []wire.Server, r *wire.MemberChangeReply) {
 	m := &n.members
 	r.Outcome = wire.OutcomeBegun
 	if m.operation != f.Operation {
@@ -252,13 +288,17 @@ func (n *Node) prepare(now int64, f *wire.MemberChange, missing []uint16, r *wir
 		}
 		*m = members{operation: f.Operation, deadline: now + membersWait}
 		for _, id := range missing {
-			m.servers = append(m.servers, raft.Member{ID: id})
+			s := newcomer{id: id}
+			if i := slices.IndexFunc(named, func(k wire.Server) bool { return k.ID == id }); i >= 0 {
+				s.addr = named[i].Addr
+			}
+			m.servers = append(m.servers, s)
 		}
 		n.askIncarnations(now)
 	}
 	if now >= m.deadline {
 		m.refused = f.Operation
-		m.refusal = fmt.Sprintf("server %d at %s does not answer", missing[0], n.out.addressOf(missing[0]))
+		m.refusal = fmt.Sprintf("server %d at %s does not answer", missing[0], n.whereAsked(missing[0]))
 		m.operation = 0
 		r.Outcome, r.Text = wire.OutcomeRefused, []byte(m.refusal)
 	}
@@ -269,18 +309,32 @@ func (n *Node) askIncarnations(now int64) {
 	m := &n.members
 	m.askAt = now + membersAsk
 	for _, s := range m.servers {
-		if to := n.out.peerAt(now, s.ID); s.Incarnation == 0 && to.IsValid() {
+		to := n.out.peerAt(now, s.id)
+		if s.addr != "" {
+			to, _ = n.o.Resolve(s.addr) // not valid: asked again soon, and told when time is over
+		}
+		if s.incarnation == 0 && to.IsValid() {
 			ask := wire.FoundAsk{AskBoot: n.boot}
-			ask.Encode(n.out.must(to, s.ID, wire.KindFoundAsk, ask.Size()))
+			ask.Encode(n.out.must(to, s.id, wire.KindFoundAsk, ask.Size()))
 		}
 	}
+}
+
+// whereAsked is the address at which a newcomer is asked, for people.
+func (n *Node) whereAsked(id uint16) string {
+	for _, s := range n.members.servers {
+		if s.id == id && s.addr != "" {
+			return s.addr
+		}
+	}
+	return string(n.out.addressOf(id))
 }
 
 // incarnationTold takes the answer of a server that is blank, or that once was
 // of this cluster; one of another cluster is refused.
 func (n *Node) incarnationTold(h *wire.Header, f *wire.FoundAnswer) {
 	m := &n.members
-	i := slices.IndexFunc(m.servers, func(s raft.Member) bool { return s.ID == h.Src })
+	i := slices.IndexFunc(m.servers, func(s newcomer) bool { return s.id == h.Src })
 	if i < 0 || m.operation == 0 {
 		return
 	}
@@ -288,12 +342,12 @@ func (n *Node) incarnationTold(h *wire.Header, f *wire.FoundAnswer) {
 		c, err := wire.DecodeConfiguration(f.List)
 		if err != nil || c.Cluster != n.founding.cluster {
 			m.refused = m.operation
-			m.refusal = fmt.Sprintf("server %d at %s belongs to another cluster: its data directory was made for that one", h.Src, n.out.addressOf(h.Src))
+			m.refusal = fmt.Sprintf("server %d at %s belongs to another cluster: its data directory was made for that one", h.Src, n.whereAsked(h.Src))
 			m.operation = 0
 			return
 		}
 	}
-	m.servers[i].Incarnation = h.Incarnation
+	m.servers[i].incarnation = h.Incarnation
 }
 
 // phase numbers how far a change of the membership is, as the wire does.

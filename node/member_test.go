@@ -1,6 +1,7 @@
 package node
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -152,6 +153,161 @@ func TestAWipedServerIsRefusedUntilItIsReplaced(t *testing.T) {
 	}
 }
 
+// Also one that no founding list names learns why it is refused, and under which incarnation it is known.
+func TestAWipedServerThatWasAddedIsToldWhy(t *testing.T) {
+	l := newLab(t, 4, 3)
+	l.elect()
+	if r := l.change(32, wire.VerbAdd, 4); r.Outcome != wire.OutcomeDone {
+		t.Fatalf("add 4: %s", r.Text)
+	}
+	was := l.nodes[4].Incarnation()
+	l.kill(4)
+	l.wipe(4, []uint16{1, 2, 3})
+	n := l.start(4)
+	l.until(3e9, "it is told", func() bool { return n.founding.wanted != 0 })
+	if n.founding.wanted != was || n.Incarnation() == was {
+		t.Errorf("wanted %d, is %d, want it told the old %d", n.founding.wanted, n.Incarnation(), was)
+	}
+	if r := l.change(33, wire.VerbReplace, 4); r.Outcome != wire.OutcomeDone || n.Blank() {
+		t.Fatalf("replace 4: %d %s", r.Outcome, r.Text)
+	}
+}
+
+// SAFETY 7, where the pool that init was told is the founder alone and its cluster was grown by addresses: it hears
+// its cluster before it founds another.
+func TestAFounderThatKnowsNobodyIsWipedAndFoundsNoSecondCluster(t *testing.T) {
+	l := newLab(t, 3, 1)
+	alone := func() {
+		l.kill(1)
+		l.disks[1] = vfs.NewMem()
+		if err := Init(InitOptions{FS: l.disks[1], Dir: "d", ID: 1, Pool: []wire.Server{{ID: 1, Addr: labAddr(1).String()}}, Random: l.next, SegmentBytes: 256 << 10}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alone()
+	l.start(1)
+	l.elect()
+	named := []wire.Server{{ID: 2, Addr: labAddr(2).String()}, {ID: 3, Addr: labAddr(3).String()}}
+	if r := l.ask(wire.MemberChange{Operation: 34, Verb: wire.VerbAdd, Servers: wire.AppendServers(nil, named)}); r.Outcome != wire.OutcomeDone {
+		t.Fatalf("add 2 3: %s", r.Text)
+	}
+	l.put(1)
+	alone()
+	l.until(5e9, "another leader", func() bool { return l.leader() != nil })
+	n := l.start(1)
+	for end := l.now + 5e9; l.now < end; l.turn(5e6) {
+		if !n.Blank() {
+			t.Fatal("it founded a second cluster")
+		}
+	}
+	if n.founding.wanted == 0 {
+		t.Error("it was not told why it is refused")
+	}
+	if r := l.change(35, wire.VerbReplace, 1); r.Outcome != wire.OutcomeDone || n.Blank() {
+		t.Fatalf("replace 1: %d %s", r.Outcome, r.Text)
+	}
+}
+
+// move asks for a change that names a member with another address.
+func (l *lab) move(operation uint64, dry bool, id uint16, addr string) wire.MemberChangeReply {
+	l.t.Helper()
+	return l.ask(wire.MemberChange{Operation: operation, Verb: wire.VerbAdd, DryRun: dry, Servers: wire.AppendServers(nil, []wire.Server{{ID: id, Addr: addr}})})
+}
+
+func TestAMemberIsGivenAnotherAddress(t *testing.T) {
+	l := newLab(t, 3, 3)
+	leader := l.elect()
+	id := leader.ID()%3 + 1
+	l.put(1)
+	addr := netip.AddrPortFrom(labAddr(id).Addr(), 7500).String()
+	at := func(n *Node) string { return string(n.out.addressOf(id)) }
+	if r := l.move(81, true, id, addr); r.Outcome != wire.OutcomePlan || at(leader) == addr {
+		t.Errorf("a dry run: outcome %d, and the leader sends to %s", r.Outcome, at(leader))
+	}
+	other := leader.ID()%3 + 2
+	if other > 3 {
+		other -= 3
+	}
+	if r := l.move(82, false, id, labAddr(other).String()); r.Outcome != wire.OutcomeRefused || !strings.Contains(string(r.Text), "is the address of") {
+		t.Errorf("the address of another: outcome %d %s", r.Outcome, r.Text)
+	}
+	joint := false
+	before := leader.core.Status().ConfigurationIndex
+	if r := l.move(83, false, id, addr); r.Outcome != wire.OutcomeDone || r.Index <= before {
+		t.Fatalf("outcome %d %s at %d", r.Outcome, r.Text, r.Index)
+	}
+	for _, c := range leader.configurations.list {
+		k, err := wire.DecodeConfiguration(c.bytes)
+		joint = joint || err != nil || len(k.Old) > 0
+	}
+	if joint || len(l.voters()) != 3 {
+		t.Errorf("joint %v, voters %v: want neither touched", joint, l.voters())
+	}
+	third := l.nodes[other]
+	l.until(3e9, "all know", func() bool { return at(leader) == addr && at(third) == addr })
+	l.kill(other)
+	if n := l.start(other); at(n) != addr {
+		t.Errorf("after a restart it sends to %s", at(n))
+	}
+	if r := l.move(84, false, id, addr); r.Outcome != wire.OutcomeDone || r.Index > leader.core.Status().ConfigurationIndex {
+		t.Errorf("again: outcome %d %s", r.Outcome, r.Text)
+	}
+}
+
+// A server that was away while the others moved does not know where to answer: it is told by its leader or, if there is
+// none, by whoever wants its vote.
+func TestAServerThatWasAwayWhileOthersMovedIsToldWhere(t *testing.T) {
+	for name, more := range map[string][]uint16{"by the leader": nil, "by a candidate": {1, 2}} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, 5, 5)
+			l.elect()
+			l.put(1)
+			l.kill(5)
+			for id := uint16(1); id <= 4; id++ {
+				l.kill(id)
+				l.moved[id] = netip.AddrPortFrom(labAddr(id).Addr(), 7500+id)
+				l.start(id)
+				l.elect()
+				if r := l.move(uint64(90+id), false, id, l.moved[id].String()); r.Outcome != wire.OutcomeDone {
+					t.Fatalf("move %d: %s", id, r.Text)
+				}
+				l.put(10 + uint64(id))
+			}
+			l.kill(1)
+			if n := l.start(1); n.Address() != l.moved[1].String() { // what it listens on, unless told otherwise
+				t.Errorf("after a restart it is at %s", n.Address())
+			}
+			for _, id := range more {
+				l.kill(id)
+			}
+			l.until(9e9, "those that are left have a leader or cannot have one", func() bool { return (l.leader() != nil) == (more == nil) })
+			n := l.start(5)
+			l.until(9e9, "it follows and has everything", func() bool {
+				k := l.leader()
+				return k != nil && k != n && n.core.Leader() == k.ID() && n.applied == k.applied && k.applied > 0
+			})
+			l.put(20)
+		})
+	}
+}
+
+// An address that came with a configuration goes with it.
+func TestAnAddressIsRolledBackWithItsConfiguration(t *testing.T) {
+	l := newLab(t, 3, 3)
+	leader := l.elect()
+	id := leader.ID()%3 + 1
+	l.put(1)
+	addr := netip.AddrPortFrom(labAddr(id).Addr(), 7500).String()
+	l.drop = func(from, to uint16, _ wire.Kind) bool { return from == leader.ID() || to == leader.ID() }
+	q := wire.MemberChange{Operation: 85, Verb: wire.VerbAdd, Servers: wire.AppendServers(nil, []wire.Server{{ID: id, Addr: addr}})}
+	l.tell(leader.ID(), leader.tag, wire.KindMember, q.Size(), q.Encode)
+	at := func() string { return string(leader.out.addressOf(id)) }
+	l.until(1e9, "it is in the leader's log", func() bool { return at() == addr })
+	l.until(9e9, "another leads", func() bool { n := l.leader(); return n != nil && n != leader && n.applied > 0 })
+	l.drop = nil
+	l.until(9e9, "the old leader's configuration is cut", func() bool { return at() == labAddr(id).String() })
+}
+
 // SAFETY 8: the joiner's list and incarnation are durable before its first ack.
 func TestAJoinerPersistsBeforeItAcknowledges(t *testing.T) {
 	l := newLab(t, 4, 3)
@@ -227,6 +383,39 @@ func TestAServerOfAnotherClusterIsNotTakenIn(t *testing.T) {
 	}
 }
 
+// The last configuration of an operation is in the log and not committed yet: that is no refusal.
+func TestAChangeInItsLastStepIsNotRefused(t *testing.T) {
+	l := newLab(t, 4, 3)
+	l.elect()
+	last := func(n *Node) bool {
+		c := n.inForce()
+		return c.Operation == 65 && len(c.Old) == 0 && len(c.Target) == 0
+	}
+	l.drop = func(_, to uint16, kind wire.Kind) bool {
+		return kind == wire.KindAck && l.nodes[to] != nil && last(l.nodes[to])
+	}
+	c := wire.MemberChange{Operation: 65, Verb: wire.VerbAdd, Servers: wire.AppendServers(nil, servers([]uint16{4}))}
+	n := l.leader()
+	for end := l.now + 3e9; !last(n); l.turn(1e6) {
+		if l.now > end {
+			t.Fatal("it did not get so far")
+		}
+		l.tell(n.ID(), n.tag, wire.KindMember, c.Size(), c.Encode)
+	}
+	l.changes = nil
+	l.tell(n.ID(), n.tag, wire.KindMember, c.Size(), c.Encode)
+	l.until(50e6, "an answer", func() bool { return len(l.changes) > 0 })
+	for _, r := range l.changes {
+		if r.Outcome != wire.OutcomeBegun {
+			t.Errorf("got outcome %d %s, want begun", r.Outcome, r.Text)
+		}
+	}
+	l.drop = nil
+	if r := l.change(65, wire.VerbAdd, 4); r.Outcome != wire.OutcomeDone {
+		t.Errorf("got outcome %d %s, want done", r.Outcome, r.Text)
+	}
+}
+
 // A transfer fails no request: what arrives meanwhile is held, then sent on.
 func TestATransferFailsNoRequest(t *testing.T) {
 	l := newLab(t, 3, 3)
@@ -280,5 +469,25 @@ func TestHandOverEndsWhenTheNextLeaderAnswersForEverything(t *testing.T) {
 	}
 	if l.leader() == nil || l.leader().ID() == n.ID() {
 		t.Error("no other leader")
+	}
+}
+
+// Who stops tells the clients that it heard lately who leads and where.
+func TestAServerThatStopsTellsItsClientsWhoLeads(t *testing.T) {
+	l := newLab(t, 3, 3)
+	n := l.elect()
+	l.put(1)
+	if !n.HandOver(l.now) {
+		t.Fatal("nobody to hand over to")
+	}
+	l.until(1e9, "it is handed over", n.HandedOver)
+	l.turn(1e6)
+	l.answers = nil
+	n.Farewell(l.now)
+	l.collect(n.ID(), n)
+	l.turn(1e6)
+	told := slices.ContainsFunc(l.answers, func(a answer) bool { return a.kind == wire.KindNotLeader && len(a.seqs) == 0 && a.from == n.ID() })
+	if !told {
+		t.Errorf("the client heard %+v", l.answers)
 	}
 }

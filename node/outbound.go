@@ -76,9 +76,13 @@ func (o *outbound) learn(c *wire.Configuration) {
 	o.fitEntries()
 }
 
-// learnAddress takes the address under which an operator named a server.
-func (o *outbound) learnAddress(id uint16, addr string) {
-	o.place(id, addr)
+// learnAddresses takes those under which an operator named servers.
+func (o *outbound) learnAddresses(named []wire.Server) {
+	for _, s := range named {
+		if s.Addr != "" {
+			o.place(s.ID, s.Addr)
+		}
+	}
 	o.fitEntries()
 }
 
@@ -224,7 +228,7 @@ func (n *Node) send(now int64, m *raft.Message) {
 	}
 	switch m.Kind {
 	case raft.Append:
-		n.pace.noteSent(now, m.Seq)
+		n.pace.noteSent(now, m.Seq, m.First <= m.Last)
 		n.sendAppend(now, to, m)
 	case raft.Ack:
 		f := wire.Ack{Term: m.Term, EchoBoot: m.EchoBoot, EchoRound: m.EchoRound, EchoSeq: m.EchoSeq, Match: m.Match,

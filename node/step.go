@@ -44,7 +44,10 @@ func (n *Node) logOp(now int64, op *raft.LogOp) {
 		n.tail.truncate(op.From)
 		n.persist.written = min(n.persist.written, op.From-1)
 		n.persist.inflightEnd = min(n.persist.inflightEnd, op.From-1)
-		n.configurations.truncate(op.From)
+		if n.configurations.truncate(op.From) {
+			c := n.inForce() // servers are where they were before
+			n.out.learn(&c)
+		}
 		if n.o.Observe != nil {
 			n.o.Observe.Truncated(op.From)
 		}
@@ -112,7 +115,7 @@ func (n *Node) roleChanged(now int64, e *raft.Effects) {
 			n.o.Observe.Leader(e.Term)
 		}
 	case e.Role != raft.Leader && n.ledTerm != 0:
-		n.logger.Info("no longer leading", "led_term", n.ledTerm, "term", e.Term)
+		n.logger.Info("no longer leading", "led_term", n.ledTerm, "term", e.Term, "disk_stalls", n.disk.state == raft.DiskStalled)
 		n.ledTerm, n.ledLast = 0, n.tail.last
 		n.refuseReads()
 	}

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -18,6 +20,12 @@ import (
 // the other were A, then B, then A again: that is no restart.
 //
 //	boot A proven --question, B answers--> B proven --question, A answers--> twins
+//
+// A server that is asked so doubts itself, and asks its own id at the address
+// that the configuration has: an answer from another boot is its twin, alive.
+
+// ErrTwin stops a server whose directory is in use by another process too.
+var ErrTwin = errors.New("another process runs with a copy of this data directory")
 
 // twin is what is known of the boots of one incarnation.
 type twin struct {
@@ -25,7 +33,7 @@ type twin struct {
 	incarnation uint64
 	boot        uint64 // last proven alive or, before any question, first heard
 	before      uint64 // proven alive before that; 0: none
-	asked       uint64 // number of the last question
+	asked       uint64 // number of the last question; they rise over all
 	proven      uint64 // the last question when boot was proven: only later ones prove more
 	askAt       int64
 	refused     bool
@@ -43,7 +51,8 @@ func (n *Node) known(now int64, h *wire.Header, from netip.AddrPort) bool {
 	i := slices.IndexFunc(n.twins, func(t twin) bool { return t.id == h.Src && t.incarnation == h.Incarnation })
 	if i < 0 {
 		if len(n.twins) == mostTwins {
-			n.twins = slices.Delete(n.twins, 0, 1)
+			i = max(0, slices.IndexFunc(n.twins, func(t twin) bool { return !t.refused }))
+			n.twins = slices.Delete(n.twins, i, i+1)
 		}
 		n.twins = append(n.twins, twin{id: h.Src, incarnation: h.Incarnation, boot: h.Boot})
 		return true
@@ -51,18 +60,61 @@ func (n *Node) known(now int64, h *wire.Header, from netip.AddrPort) bool {
 	t := &n.twins[i]
 	if h.Boot != t.boot && !t.refused && now >= t.askAt {
 		t.askAt = now + twinAsk
-		t.asked++
-		n.askAlive(from, t)
+		n.twinsAsked++
+		t.asked = n.twinsAsked
+		n.askAlive(from, t.id)
 		if to := n.out.peerAt(now, t.id); to.IsValid() && to != from {
-			n.askAlive(to, t)
+			n.askAlive(to, t.id)
 		}
 	}
 	return !t.refused
 }
 
-func (n *Node) askAlive(to netip.AddrPort, t *twin) {
-	f := wire.Probe{AskBoot: n.boot, Nonce: twinNonce | t.asked, Term: n.core.Term()}
-	f.Encode(n.out.must(to, t.id, wire.KindProbe, f.Size()))
+func (n *Node) askAlive(to netip.AddrPort, id uint16) {
+	f := wire.Probe{AskBoot: n.boot, Nonce: twinNonce | n.twinsAsked, Term: n.core.Term()}
+	f.Encode(n.out.must(to, id, wire.KindProbe, f.Size()))
+}
+
+// doubted: somebody asks whether this process is alive, as another may be in its
+// place. So it asks there itself.
+func (n *Node) doubted(now int64, from netip.AddrPort) {
+	if now < n.doubtAt {
+		return
+	}
+	n.doubtAt = now + twinAsk
+	n.twinsAsked++
+	if to := n.out.peerAt(now, n.identity.ID); to.IsValid() && to != from {
+		n.askAlive(to, n.identity.ID)
+	}
+}
+
+// ownName takes a datagram under this server's own id. One of this incarnation
+// comes from a process with a copy of our directory, or from an earlier process
+// of ours; an answer to a question of this process proves which.
+func (n *Node) ownName(now int64, h *wire.Header, from netip.AddrPort, kind wire.Kind, p []byte) {
+	if h.Incarnation != n.identity.Incarnation || h.Boot == n.boot {
+		n.Counters.DroppedCluster++
+		return
+	}
+	switch kind {
+	case wire.KindProbe:
+		var f wire.Probe
+		if f.Decode(p) != nil || f.Nonce&twinNonce == 0 {
+			break
+		}
+		r := wire.ProbeReply{EchoBoot: f.AskBoot, Nonce: f.Nonce, Term: n.core.Term(), Leads: n.Leading()}
+		r.Encode(n.out.must(from, n.identity.ID, wire.KindProbeReply, r.Size()))
+		n.twinsAsked++
+		n.askAlive(from, n.identity.ID)
+	case wire.KindProbeReply:
+		var f wire.ProbeReply
+		if f.Decode(p) != nil || f.Nonce&twinNonce == 0 || f.EchoBoot != n.boot {
+			break
+		}
+		n.Counters.Twins++
+		n.fail(fmt.Errorf("%w: it is at %v, boot %x, incarnation %x as here, boot %x: stop the copy, and bring this server back with `balsa member replace`",
+			ErrTwin, from, h.Boot, h.Incarnation, n.boot))
+	}
 }
 
 // alive takes the answer to such a question; false when it is the core's.

@@ -1,7 +1,10 @@
 package node
 
 import (
+	"strings"
 	"testing"
+
+	"balsa/wire"
 )
 
 // settle lets time pass.
@@ -11,18 +14,27 @@ func (l *lab) settle(nanos int64) {
 	l.until(nanos+1e9, "time passes", func() bool { return l.now > end })
 }
 
-// SAFETY 9: a cloned directory is one incarnation from two boots that are both
-// alive: it is noticed and refused, whoever of the two is the clone.
-func TestAClonedDirectoryIsNoticedAndRefused(t *testing.T) {
-	l := newLab(t, 4, 3)
+// clone copies a follower's directory to a fourth machine and runs both.
+func (l *lab) clone() (id uint16) {
 	leader := l.elect()
 	l.put(1)
-	id := leader.ID()%3 + 1
+	id = leader.ID()%3 + 1
 	l.kill(id)
 	l.kill(4)
 	l.disks[4] = l.disks[id].Clone() // another machine, with the same identity
 	l.start(id)
 	l.start(4)
+	return id
+}
+
+// SAFETY 9: a cloned directory is one incarnation from two boots that are both
+// alive: the others notice and refuse it, whoever of the two is the clone.
+func TestAClonedDirectoryIsNoticedAndRefused(t *testing.T) {
+	l := newLab(t, 4, 3)
+	id := l.clone()
+	l.drop = func(from, to uint16, kind wire.Kind) bool { // neither twin learns of it
+		return from == 4 && to == id || from == id && to == 4
+	}
 	l.until(20e9, "somebody notices", func() bool {
 		seen := uint64(0)
 		l.each(func(at uint16, n *Node) {
@@ -33,6 +45,21 @@ func TestAClonedDirectoryIsNoticedAndRefused(t *testing.T) {
 		return seen > 0
 	})
 	l.put(2) // the others go on
+}
+
+// A process that is asked whether it is alive looks for its own twin, and ends
+// with an error that names it.
+func TestAClonedDirectoryEndsItsOwnProcess(t *testing.T) {
+	l := newLab(t, 4, 3)
+	l.ends = ErrTwin
+	id := l.clone()
+	l.until(20e9, "a twin ends", func() bool { return len(l.ended) > 0 })
+	if text := l.ended[0].Error(); !strings.Contains(text, "incarnation") || !strings.Contains(text, "127.0.0.1:70") {
+		t.Errorf("it ends with %q: what is alive where?", text)
+	}
+	l.kill(id)
+	l.kill(4)
+	l.put(2)
 }
 
 // A server that restarts, again and again, is no twin of itself, and what the

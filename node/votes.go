@@ -48,8 +48,12 @@ func (n *Node) voteRefused(r *raft.Message) {
 	}
 	a := &n.votes.asked[i]
 	a.told = r.Reason
+	last := r.LastIndex
+	if r.Reason == raft.ReasonRemoved {
+		last = n.core.Last()
+	}
 	n.logger.Info("vote refused", "from", a.from, "reason", reasonText(r.Reason), "pre_vote", a.pre, "its_term", a.term, "our_term", r.Term,
-		"its_last_term", a.lastTerm, "its_last_index", a.lastIndex, "our_last_term", r.LastTerm, "our_last_index", r.LastIndex,
+		"its_last_term", a.lastTerm, "its_last_index", a.lastIndex, "our_last_term", r.LastTerm, "our_last_index", last,
 		"votes_refused", n.Counters.VotesRefused)
 }
 

@@ -63,9 +63,13 @@ func TestEveryCrashState(t *testing.T) {
 		limit = 14
 	}
 	points, states, sampled := 0, 0, 0
-	for _, full := range []int{0, 59300} {
+	for _, full := range []int{0, 59300, -1} {
+		fresh := vfs.NewMem
+		if full < 0 { // and with a sync in each write
+			full, fresh = 0, func() *vfs.Mem { return vfs.NewMem().WithDSync() }
+		}
 		calls := 0
-		m := vfs.NewMem()
+		m := fresh()
 		s := newScript(t, m, full)
 		cutAt(m, -1, &calls)
 		if err := s.tiny(); err != nil {
@@ -75,7 +79,7 @@ func TestEveryCrashState(t *testing.T) {
 			t.Fatalf("rolled: %v, %d of %d", rolled, s.l.off, s.l.seg.size)
 		}
 		for k := range calls + 1 {
-			m := vfs.NewMem()
+			m := fresh()
 			s := newScript(t, m, full)
 			n := 0
 			cutAt(m, k, &n)

@@ -196,8 +196,8 @@ func (h *header) decodeFields(b []byte) {
 		},
 	}
 	h.prevTerm = unknownTerm
-	if back := le.Uint32(b[28:]); back < 1<<32-1 {
-		h.prevTerm = h.current - uint64(back)
+	if back := uint64(le.Uint32(b[28:])); back < 1<<32-1 && back <= h.current {
+		h.prevTerm = h.current - back
 	}
 }
 

@@ -210,10 +210,7 @@ func Open(o Options) (*Log, *Recovery, error) {
 func (l *Log) recover() (*Recovery, error) {
 	s := survey{fs: l.o.FS, dir: l.o.Dir, each: l.o.Each}
 	r := recovery{keep: l.o.Keep}
-	s.begin = r.startAfter
-	r.lost = func(index, term uint64) {
-		s.report(Corrupt, &s.files[s.used], 0, false, "records are missing: the log had (%d, term %d) where (%d, term %d) is read", index, term, r.last, r.lastTerm)
-	}
+	s.follow(&r)
 	s.visit = r.visit
 	if err := s.run(); err != nil {
 		return nil, err
@@ -248,6 +245,14 @@ func (l *Log) recover() (*Recovery, error) {
 	rec.Reason = strings.Join(lines, "\n")
 	rec.LastTime, err = l.lastTime(r.time)
 	return rec, err
+}
+
+// follow has r begin where the log does, and report what it misses.
+func (s *survey) follow(r *recovery) {
+	s.begin = r.startAfter
+	r.lost = func(index, term uint64) {
+		s.report(Corrupt, &s.files[s.used], 0, false, "records are missing: the log had (%d, term %d) where (%d, term %d) is read", index, term, r.last, r.lastTerm)
+	}
 }
 
 // fatal is the error for problems with which the log cannot be opened.

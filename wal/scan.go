@@ -76,7 +76,12 @@ func ScanWith(fs vfs.FS, dir string, o ScanOptions, visit func(*Record) error) (
 	var rep Report
 	segments := map[uint64]*SegmentInfo{}
 	s := survey{fs: fs, dir: dir, each: o.Each, progress: o.Progress}
+	var r recovery // finds what no single record shows: that some are missing
+	s.follow(&r)
 	s.visit = func(f *segmentFile, g *finding) error {
+		if err := r.visit(f, g); err != nil {
+			return err
+		}
 		if g.kind == foundEnd || g.kind == foundGap && g.verdict == Clean {
 			return nil
 		}

@@ -18,6 +18,7 @@ const (
 	KindJoinAnswer Kind = 9
 	KindReadAsk    Kind = 10
 	KindReadAnswer Kind = 11
+	KindAddress    Kind = 12
 
 	KindFoundAsk    Kind = 16
 	KindFoundAnswer Kind = 17
@@ -64,6 +65,8 @@ func (k Kind) String() string {
 		return "read-ask"
 	case KindReadAnswer:
 		return "read-answer"
+	case KindAddress:
+		return "address"
 	case KindFoundAsk:
 		return "found-ask"
 	case KindFoundAnswer:

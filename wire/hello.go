@@ -43,7 +43,7 @@ func (h *Hello) Decode(p []byte) error {
 //	16  log time 8
 //	24  token 8
 //	32  cluster 16
-//	48  leader 2 | flags 1: 1 blank | zero 1 | address length 2 | servers length 2
+//	48  leader 2 | flags 1: 1 blank, 2 removed | zero 1 | address length 2 | servers length 2
 //	56  leader's address, then servers
 type HelloReply struct {
 	Nonce      uint64
@@ -53,6 +53,7 @@ type HelloReply struct {
 	LogTime    int64    // nanoseconds; a registration carries it back
 	Token      uint64   // for the header of what the client sends to this server
 	Blank      bool     // belongs to no cluster yet
+	Removed    bool     // belongs to the cluster no more
 	Cluster    [16]byte // zero when blank
 	Servers    []byte   // every server known, as AppendServers encodes them
 }
@@ -72,7 +73,7 @@ func (h *HelloReply) Encode(p []byte) {
 	le.PutUint64(p[24:], h.Token)
 	copy(p[32:48], h.Cluster[:])
 	le.PutUint16(p[48:], h.Leader)
-	p[50], p[51] = bit(h.Blank, 1), 0
+	p[50], p[51] = bit(h.Blank, 1)|bit(h.Removed, 2), 0
 	le.PutUint16(p[52:], uint16(len(h.LeaderAddr)))
 	le.PutUint16(p[54:], uint16(len(h.Servers)))
 	n := helloReplyHeaderBytes + copy(p[helloReplyHeaderBytes:], h.LeaderAddr)
@@ -84,7 +85,7 @@ func (h *HelloReply) Decode(p []byte) error {
 	if len(p) < helloReplyHeaderBytes {
 		return ErrShort
 	}
-	if p[50]&^1 != 0 || p[51] != 0 {
+	if p[50]&^3 != 0 || p[51] != 0 {
 		return ErrReserved
 	}
 	addr := int(le.Uint16(p[52:]))
@@ -102,6 +103,7 @@ func (h *HelloReply) Decode(p []byte) error {
 		Token:      le.Uint64(p[24:]),
 		Leader:     le.Uint16(p[48:]),
 		Blank:      p[50]&1 != 0,
+		Removed:    p[50]&2 != 0,
 		LeaderAddr: p[helloReplyHeaderBytes:end:end],
 		Servers:    p[end:],
 	}

@@ -13,6 +13,7 @@ const (
 	RoleCandidate    = 3
 	RoleLeader       = 4
 	RoleLearner      = 5
+	RoleRemoved      = 6
 )
 
 // Status asks one server how it is.
@@ -92,7 +93,7 @@ func (s *StatusReply) Decode(p []byte) error {
 	if !zero(p[45:48]) {
 		return ErrReserved
 	}
-	if p[44] > RoleLearner {
+	if p[44] > RoleRemoved {
 		return ErrValue
 	}
 	conf, servers := int64(le.Uint32(p[48:])), int64(le.Uint32(p[52:]))

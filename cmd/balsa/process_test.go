@@ -150,14 +150,14 @@ func (l *load) check(t *testing.T, ctx context.Context) {
 // leader waits for one.
 func leader(t *testing.T, ctx context.Context, servers *local.Cluster, c *client.Client) *local.Server {
 	t.Helper()
-	if err := waitLeader(ctx, c); err != nil {
-		t.Fatal(err)
+	for {
+		if err := waitLeader(ctx, c); err != nil {
+			t.Fatalf("no leader: %v", err)
+		}
+		if view, err := local.Ask(ctx, c); err == nil && view.Leader != 0 { // else it has gone since
+			return servers.Server(int(view.Leader))
+		}
 	}
-	view, err := local.Ask(ctx, c)
-	if err != nil || view.Leader == 0 {
-		t.Fatalf("no leader: %+v, %v", view, err)
-	}
-	return servers.Server(int(view.Leader))
 }
 
 func TestKillingTheLeaderUnderLoadCostsNoAcknowledgedWrite(t *testing.T) {

@@ -21,6 +21,7 @@ type server struct {
 	greeted   bool   // it answered a Hello in this boot
 	foreign   bool   // belongs to another cluster than the pinned one
 	blank     bool   // belongs to none
+	removed   bool   // belongs to ours no more
 	claim     uint64 // term it says it leads; 0 = none
 	saidAt    int64  // last answer of any kind
 	refusedAt int64  // last ICMP port unreachable
@@ -146,7 +147,7 @@ const helloPad = 472
 
 // onHelloReply learns who the server is, who leads, and which servers there are.
 func (c *Core) onHelloReply(s *server, h *wire.Header, r *wire.HelloReply) {
-	s.id, s.token, s.greeted, s.blank = h.Src, r.Token, true, r.Blank
+	s.id, s.token, s.greeted, s.blank, s.removed = h.Src, r.Token, true, r.Blank, r.Removed
 	c.learnServers(r.Servers)
 	if r.Blank {
 		s.claim = 0

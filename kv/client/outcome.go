@@ -167,7 +167,7 @@ func (c *Core) unknown(o *op, cause error) error {
 
 // census counts the servers by what was heard of them since the time given.
 func (c *Core) census(since int64) string {
-	var refused, silent, answered, blank, foreign int
+	var refused, silent, answered, blank, removed, foreign int
 	for _, s := range c.servers {
 		switch {
 		case s.foreign:
@@ -178,6 +178,8 @@ func (c *Core) census(since int64) string {
 			silent++
 		case s.blank:
 			blank++
+		case s.removed:
+			removed++
 		default:
 			answered++
 		}
@@ -186,7 +188,7 @@ func (c *Core) census(since int64) string {
 	for _, p := range []struct {
 		n    int
 		what string
-	}{{answered, "without a leader"}, {blank, "not founded"}, {foreign, "of another cluster"}, {refused, "refused"}, {silent, "silent"}} {
+	}{{answered, "without a leader"}, {blank, "not founded"}, {removed, "removed from the cluster"}, {foreign, "of another cluster"}, {refused, "refused"}, {silent, "silent"}} {
 		if p.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.what))
 		}

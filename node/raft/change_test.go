@@ -195,6 +195,8 @@ func TestAHoldEndsWithItsLeaderAndWithTimeSafety11(t *testing.T) {
 
 func TestAChangeThatCannotCommitIsRefusedUnlessForced(t *testing.T) {
 	c := leading(t, Start{Configs: []IndexedConfiguration{{0, voters(1, 2, 3, 4, 5)}}}, 2, 3)
+	c.advance(c.now + c.cfg.Timeout)
+	acked(c, 2, 3)
 	err := c.Change(c.now, Change{Operation: 1, Target: members(1, 4, 5)})
 	if !errors.Is(err, ErrNoQuorum) || !strings.Contains(err.Error(), "[1 4 5]") {
 		t.Fatalf("got %v", err)
@@ -289,6 +291,63 @@ func TestARemovedServerIsToldTrap9(t *testing.T) {
 	check(t, c, "term", c.Term(), uint64(1))
 	r := c.Take().Send
 	check(t, c, "answer to one that does not know", r[len(r)-1].Reason, ReasonRemoved)
+}
+
+// A leader that was elected a moment ago has not heard everybody yet: what depends on who is alive waits.
+func TestAYoungLeaderDoesNotJudgeWhoIsAlive(t *testing.T) {
+	c := leading(t, Start{}, 2)
+	two := Change{Operation: 7, Target: members(1, 3)}
+	check(t, c, "a transfer to one not heard yet", c.Transfer(c.now, 3), ErrPending)
+	check(t, c, "a change that needs it", c.Change(c.now, two), ErrPending)
+	c.advance(c.now + c.cfg.Timeout)
+	acked(c, 2)
+	check(t, c, "a transfer after T", errors.Is(c.Transfer(c.now, 3), ErrNoSuccessor), true)
+	check(t, c, "a change after T", errors.Is(c.Change(c.now, two), ErrNoQuorum), true)
+}
+
+// Told by its leader, or by a voter when it stands: it stands no more, also after a restart, until a later
+// configuration names it again.
+func TestARemovedServerStandsNoMoreSafety8(t *testing.T) {
+	with := func(index uint64, ids ...uint16) IndexedConfiguration {
+		return IndexedConfiguration{index, Configuration{Members: members(ids...)}}
+	}
+	run := []TermRun{{First: 1, Term: 1}}
+	start := Start{Hard: HardState{Term: 1}, Last: 5, Terms: run, Configs: []IndexedConfiguration{with(0, 1, 2, 3), with(5, 2, 3)}}
+	c := newCore(1, start)
+	check(t, c, "nothing is committed, as far as it knows: removed", c.Removed(), uint64(0))
+	check(t, c, "and may stand (trap 6)", c.mayCampaign(), true)
+	c.Step(c.now, from(2, Message{Kind: Append, Term: 1, PrevIndex: 5, PrevTerm: 1, Commit: 5}))
+	check(t, c, "its leader told it: removed by", c.Removed(), uint64(5))
+	check(t, c, "may stand", c.mayCampaign(), false)
+
+	start.Left = c.Removed()
+	c = newCore(1, start)
+	check(t, c, "after a restart: removed by", c.Removed(), uint64(5))
+	check(t, c, "may stand", c.mayCampaign(), false)
+	start.Last, start.Configs = 9, append(start.Configs, with(9, 1, 2, 3))
+	c = newCore(1, start)
+	check(t, c, "named again: removed", c.Removed(), uint64(0))
+	check(t, c, "may stand", c.mayCampaign(), true)
+
+	start = Start{Hard: HardState{Term: 1}, Last: 4, Terms: run, Configs: []IndexedConfiguration{with(0, 1, 2, 3)}}
+	c = newCore(1, start)
+	c.Tick(c.Deadline())
+	flush(c)
+	check(t, c, "role", c.Role(), PreCandidate)
+	c.Step(c.now, from(2, Message{Kind: VoteReply, Pre: true, Term: 1, EchoBoot: 10, Reason: ReasonRemoved, LastIndex: 5, LastTerm: 1}))
+	check(t, c, "a voter told it: removed by", c.Removed(), uint64(5))
+	check(t, c, "role", c.Role(), Follower)
+	check(t, c, "would stand at", c.Deadline(), Never)
+	start.Left = c.Removed()
+	check(t, newCore(1, start), "after a restart: removed by", newCore(1, start).Removed(), uint64(5))
+}
+
+// A server on its way in reads old configurations that do not name it yet: those did not remove it.
+func TestAServerOnItsWayInIsNotRemoved(t *testing.T) {
+	c := newCore(4, Start{Hard: HardState{Term: 1}, Last: 5, Terms: []TermRun{{First: 1, Term: 1}},
+		Configs: []IndexedConfiguration{{0, Configuration{Members: members(1, 2, 3)}}, {5, Configuration{Members: members(2, 3)}}}})
+	c.Step(c.now, from(2, Message{Kind: Append, Term: 1, PrevIndex: 5, PrevTerm: 1, Commit: 5}))
+	check(t, c, "removed", c.Removed(), uint64(0))
 }
 
 func TestStickinessAndPreVoteKeepARemovedServerFromDisturbingTrap10(t *testing.T) {

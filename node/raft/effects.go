@@ -98,7 +98,7 @@ type Message struct {
 	EchoBoot, EchoRound, EchoSeq uint64
 	EchoTimeout                  int64
 	Match                        uint64
-	LastIndex, LastTerm          uint64 // also of Vote and VoteReply: the sender's log
+	LastIndex, LastTerm          uint64 // also of Vote and VoteReply: the sender's log; with ReasonRemoved, the configuration
 	Reject                       bool
 	RejectPrev, Hint, HintTerm   uint64
 	Disk                         uint8

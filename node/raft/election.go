@@ -1,5 +1,7 @@
 package raft
 
+import "slices"
+
 // Elections. A server whose timer ran out asks first whether it would get votes (pre-vote): that changes nothing
 // anywhere. Only then does it begin a term. Promises hold back every answer but a refusal, and nothing but a
 // transfer overrides them. A vote and the term it is for are durable before they are told, to others or to itself.
@@ -28,14 +30,17 @@ func (c *Core) resetElectionWith(timeout int64) {
 // campaignAt is when the next election begins: never inside a promise.
 func (c *Core) campaignAt() int64 { return max(c.electionAt, c.promise.until) }
 
-// mayCampaign tells whether this server may try to lead: not with a damaged log, nor without memory of its votes. It
-// must be a voter of a configuration that may still be the committed one: a server that the newest, uncommitted
+// mayCampaign tells whether this server may try to lead: not with a damaged log, nor without memory of its votes, nor
+// while its disk stalls. It must be a voter of a configuration that may still be the committed one: a server that the newest, uncommitted
 // configuration leaves out may be the only one that can finish it, and does not count itself then.
 func (c *Core) mayCampaign() bool {
-	if c.voteless || c.damage.any() {
+	if c.voteless || c.disk == DiskStalled || c.damage.any() {
 		return false
 	}
 	for i := len(c.configs) - 1; i >= 0; i-- {
+		if c.configs[i].Index < c.left {
+			return false
+		}
 		if c.configs[i].isVoter(c.cfg.ID, c.cfg.Incarnation) {
 			return true
 		}
@@ -96,8 +101,8 @@ func (c *Core) askVotes(again bool) {
 func (c *Core) stepVote(m *Message) {
 	r := Message{Kind: VoteReply, To: m.From, Pre: m.Pre, EchoBoot: m.FromBoot}
 	r.LastIndex, r.LastTerm = c.log.last, c.log.lastTerm()
-	if c.removed(m) {
-		r.Reason = ReasonRemoved
+	if left := c.removed(m); left != 0 {
+		r.Reason, r.LastIndex = ReasonRemoved, left
 	} else if (c.role == Leader || c.promise.holds(c.now)) && !c.overrides(m) && !c.covered(m) {
 		if c.inquire(m) {
 			return
@@ -118,19 +123,46 @@ func (c *Core) stepVote(m *Message) {
 	c.answer(r)
 }
 
-// removed tells whether the asker is not named by a committed configuration that it does not have yet. It cannot win,
-// and may not raise a term; what it learns from the answer is only a hint, for people.
-func (c *Core) removed(m *Message) bool {
+// removed gives the committed configuration that does not name the asker, if that does not have it yet; else 0. The
+// asker cannot win, and may not raise a term.
+func (c *Core) removed(m *Message) uint64 {
 	for i := len(c.configs) - 1; i >= 0; i-- {
 		k := &c.configs[i]
 		if k.has(Member{ID: m.From, Incarnation: m.FromIncarnation}) {
-			return false
+			return 0
 		}
 		if k.Index <= c.commit {
-			return m.LastIndex < k.Index
+			if m.LastIndex < k.Index {
+				return k.Index
+			}
+			return 0
 		}
 	}
-	return false
+	return 0
+}
+
+// Removed gives the index of a committed configuration that leaves this server out, as long as it has none from there
+// on that names it; 0: it knows of none. It has that configuration, or was told of it by a voter that has: such a
+// server stands no more, for its log is behind what is committed. It must be remembered (Start.Left): after a restart
+// nobody may be there to tell it again.
+func (c *Core) Removed() uint64 {
+	self := Member{ID: c.cfg.ID, Incarnation: c.cfg.Incarnation}
+	for i := len(c.configs) - 1; i >= 0; i-- {
+		k := &c.configs[i]
+		switch {
+		case k.Index < c.left:
+			return c.left
+		case k.has(self):
+			return 0
+		case k.Index <= c.commit:
+			named := func(o IndexedConfiguration) bool { return o.has(self) }
+			if slices.ContainsFunc(c.configs[:i], named) {
+				return k.Index
+			}
+			return 0 // not a member yet: it is on its way to the configuration that names it
+		}
+	}
+	return 0
 }
 
 // judgePre is judge for a pre-vote; where the leader was seen to be gone, one of those that noticed gives way.
@@ -204,7 +236,12 @@ func (c *Core) stepVoteReply(m *Message) {
 			return
 		}
 	}
-	c.toldRemoved = c.toldRemoved || m.Reason == ReasonRemoved
+	if m.Reason == ReasonRemoved {
+		if c.left = max(c.left, m.LastIndex); !c.mayCampaign() {
+			c.become(Follower, 0)
+			return
+		}
+	}
 	if m.Granted {
 		p.ballot = ballotGranted
 	} else {

@@ -103,7 +103,7 @@ const noon = int64(1 << 40)
 func (c *Core) forget(stickiness bool) uint64 {
 	c.now, c.random, c.scratch = noon, random{}, nil
 	c.electionAt, c.votesAt, c.seq = Never, Never, 1
-	c.dropped, c.withheld, c.toldRemoved = 0, 0, false
+	c.dropped, c.withheld = 0, 0
 	c.promise = promise{until: c.stillDue(c.promise.until, stickiness), leased: c.stillDue(c.promise.leased, stickiness)}
 	c.forgetHint()
 	c.log.base, c.log.unknown = 0, 1

@@ -152,7 +152,7 @@ func TestAShorterTimeoutTakesNoLeaseBack(t *testing.T) {
 	c := leads(t, leasing(voters(1, 2, 3)), false)
 	start := c.now
 	answer(c, 2, 1, 1000*msec)
-	c.SetTimeout(100 * msec)
+	c.SetTimes(100*msec, c.cfg.Heartbeat, c.cfg.Resend)
 	beat(c)
 	answer(c, 2, 1, 100*msec)
 	check(t, c, "lease", leasedUntil(c)-start, 800*msec)

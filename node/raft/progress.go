@@ -26,6 +26,7 @@ type peer struct {
 	promised          int64  // the timeout it last promised, 0: unknown
 	lease             lease
 	round, roundSent  uint64
+	disk              uint8 // how it said its disk does
 	heartbeatAt       int64
 	resendAt          int64
 	resendWait        int64
@@ -94,6 +95,7 @@ type PeerStatus struct {
 	Match, Held, Next uint64
 	Probing           bool
 	Contact           int64 // when it last answered
+	Disk              uint8 // how it said its disk does
 }
 
 // Status is a snapshot for people; it allocates.
@@ -112,8 +114,9 @@ type Status struct {
 	PromisedUntil         int64
 	Peers                 []PeerStatus // as leader
 	Dropped, Violations   uint64       // messages that could not be right; that contradicted what Raft guarantees
-	Removed               bool         // a voter said that this server was removed; a hint, void once a leader is heard
+	Removed               uint64       // see Core.Removed
 	Transferring          uint16       // as leader: whom leadership is being handed to
+	Disk                  uint8        // how ours does
 	Withheld              uint64       // answers not given because the term or vote was still being written
 }
 
@@ -122,17 +125,30 @@ func (c *Core) Status() Status {
 	s := Status{Role: c.role, Term: c.hard.Term, Vote: c.hard.Vote, Leader: c.leader, Last: c.log.last, Commit: c.commit,
 		Durable: c.durable, Voteless: c.voteless, Configuration: c.inForce().Configuration.clone(),
 		ConfigurationIndex: c.inForce().Index, Joint: c.joint, Voter: c.self || c.old, PromisedUntil: c.promise.until,
-		Dropped: c.dropped, Violations: c.violations, Withheld: c.withheld, Removed: c.toldRemoved, Transferring: c.transfer.to}
+		Dropped: c.dropped, Violations: c.violations, Withheld: c.withheld, Removed: c.Removed(), Transferring: c.transfer.to, Disk: c.disk}
 	if c.damage.any() {
 		s.FirstDamaged = c.damage.first()
 	}
 	if c.role == Leader {
 		for i := range c.peers {
 			p := &c.peers[i]
-			s.Peers = append(s.Peers, PeerStatus{p.id, p.match, p.held, p.next, p.probing, p.contact})
+			s.Peers = append(s.Peers, PeerStatus{p.id, p.match, p.held, p.next, p.probing, p.contact, p.disk})
 		}
 	}
 	return s
+}
+
+// Contact tells when this leader last heard a member; for any other server that was never. False: it is no member, or
+// this server itself.
+func (c *Core) Contact(id uint16) (at int64, member bool) {
+	p := c.peer(id)
+	if p == nil {
+		return 0, false
+	}
+	if c.role != Leader || p.boot == 0 {
+		return 0, true
+	}
+	return p.contact, true
 }
 
 // Role, Term, Leader and Commit answer without allocating.

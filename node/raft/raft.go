@@ -114,6 +114,7 @@ type Start struct {
 	Damaged  []Range                // identity survives, the body does not
 	Voteless bool                   // term or vote may be lost: never votes, leads or acknowledges
 	Fresh    bool                   // this server never took part before, under this incarnation: it promised nothing
+	Left     uint64                 // what Removed told an earlier boot; 0: nothing
 }
 
 // Core is one server's part in one Raft group. Not safe for concurrent use.
@@ -136,26 +137,28 @@ type Core struct {
 	damage      damage
 	truncSerial uint64 // the Effects of the last truncation: older syncs prove nothing about entries
 
-	configs     []IndexedConfiguration // ascending; the last is in force
-	peers       []peer                 // everyone else the configuration in force names, by id
-	self, old   bool                   // this server is a voter of the (new, old) set in force
-	joint       bool
-	promise     promise
-	hint        hint
-	electionAt  int64  // when an election begins, if nothing is heard
-	votesAt     int64  // when unanswered vote requests are repeated
-	preTerm     uint64 // the highest term told by answers to a pre-vote; a hint, never adopted
-	votedFor    uint64 // the incarnation that has the vote of this term; 0: unknown since a restart
-	ownVote     bool   // the vote for itself counts: it is durable, or a pre-vote
-	handed      bool   // this candidacy is at the word of the last leader
-	toldRemoved bool   // a voter said that this server was removed; until a leader is heard
-	withheld    uint64
+	configs    []IndexedConfiguration // ascending; the last is in force
+	peers      []peer                 // everyone else the configuration in force names, by id
+	self, old  bool                   // this server is a voter of the (new, old) set in force
+	joint      bool
+	promise    promise
+	hint       hint
+	electionAt int64  // when an election begins, if nothing is heard
+	votesAt    int64  // when unanswered vote requests are repeated
+	preTerm    uint64 // the highest term told by answers to a pre-vote; a hint, never adopted
+	votedFor   uint64 // the incarnation that has the vote of this term; 0: unknown since a restart
+	ownVote    bool   // the vote for itself counts: it is durable, or a pre-vote
+	handed     bool   // this candidacy is at the word of the last leader
+	left       uint64 // a committed configuration at this index leaves this server out: those before it count no more
+	withheld   uint64
 
 	firstOfTerm uint64 // leader: its no-op
 	leaving     bool   // leader: not a voter of a committed configuration; goes once that is announced
 	announce    bool   // and that is still to do
 	change      change
 	transfer    transfer
+	disk        uint8  // how ours does
+	stallTried  bool   // leader: it stalls, and nobody took over
 	seq         uint64 // numbers Append messages
 	round       uint64 // numbers read rounds; never falls while this boot lives
 	reads       reads
@@ -173,7 +176,7 @@ type Core struct {
 
 // New makes a core from what recovery found.
 func New(cfg Config, start Start, now int64) *Core {
-	c := &Core{cfg: cfg.withDefaults(), now: now, hard: start.Hard, voteless: start.Voteless}
+	c := &Core{cfg: cfg.withDefaults(), now: now, hard: start.Hard, voteless: start.Voteless, left: start.Left}
 	c.random = newRandom(cfg.Seed)
 	c.log.init(start.Terms, start.Last, c.cfg.EntryBytes)
 	c.durable = start.Last
@@ -339,6 +342,7 @@ func (c *Core) Take() *Effects {
 		if c.leaving {
 			c.leave()
 		} else {
+			c.stepStall()
 			c.stepTransfer()
 		}
 	} else {
@@ -418,7 +422,7 @@ func (c *Core) becomeFollower(term uint64, leader uint16) {
 
 // endLeadership forgets what only a leader may go by: a held phase ends with its leader, too.
 func (c *Core) endLeadership() {
-	c.leaving, c.announce, c.transfer = false, false, transfer{}
+	c.leaving, c.announce, c.transfer, c.stallTried = false, false, transfer{}, false
 	c.change = change{gaveUp: c.change.gaveUp, departing: c.change.departing[:0]}
 }
 

@@ -79,13 +79,15 @@ func (f *faults) strike(c Class) {
 		}
 	case Hang:
 		s.hangUntil = f.now + between(f.random, 50*millisecond, 4*second)
-	case SyncError:
-		if s.node != nil {
-			s.failSyncs = 1
-			if chance(f.random, 0.5) {
-				s.failSyncs = 1 << 30
-			}
-			s.hookDisk()
+	case SlowDisk:
+		s.slowBy = between(f.random, 5, 200)
+		s.slowUntil = f.now + between(f.random, second, 6*second)
+	case SyncError, DiskError, DiskFull:
+		s.ill = ail(c, f.random, f.now)
+		s.hookDisk()
+		if c == DiskError && s.node != nil && chance(f.random, 0.5) {
+			s.stop() // most kinds of calls are made at the start
+			f.after(between(f.random, 10*millisecond, second), s.start)
 		}
 	case Kill:
 		f.down(s, Kill)
@@ -197,9 +199,21 @@ func (f *faults) spendEarly(s *server) bool {
 	return true
 }
 
+// wouldFoundAgain says that, with s, every first voter were blank. They found a
+// cluster then, as they were told to, unless one of those that took over is up
+// to tell them of its own; nothing else could (SAFETY 7).
+func (f *faults) wouldFoundAgain(s *server) bool {
+	for id := 1; id <= len(f.firstVoters); id++ {
+		if life := f.checker.servers[id].incarnation; uint16(id) != s.id && f.checker.named[serverLife{uint16(id), life}] {
+			return false
+		}
+	}
+	return f.checker.first != nil && len(f.firstVoters) > 1
+}
+
 // wipe replaces a directory by a fresh one.
 func (f *faults) wipe(s *server, c Class) {
-	if !f.spend(s) {
+	if f.wouldFoundAgain(s) || !f.spend(s) {
 		return
 	}
 	f.hits[c]++

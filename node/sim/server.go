@@ -63,8 +63,11 @@ type server struct {
 	inboxSize     int
 	finished      []job
 	preparing     bool
-	hangUntil     int64  // syncs end no earlier
-	failSyncs     int    // so many of the next
+	spares        int   // segments that this process has had prepared
+	hangUntil     int64 // syncs end no earlier
+	slowUntil     int64 // and take so many times longer until then
+	slowBy        int64
+	ill           illness
 	logTime       int64  // of its store
 	commit        uint64 // of its core
 
@@ -88,12 +91,22 @@ func (s *server) moment(local int64) int64 {
 	return t
 }
 
-// make gives the server a blank directory, made by init.
+// make gives the server a blank directory, made by init, which is done again when
+// the disk fails it.
 func (s *server) make() {
-	s.disk = vfs.NewMem()
+	s.disk, s.ill = vfs.NewMem(), illness{}
+	if s.knobs.Faults[DiskError] && s.process > 0 && chance(s.random, 0.5) {
+		s.ill = ail(DiskError, s.random, s.now)
+		s.ill.skip = 0
+	}
+	s.hookDisk()
 	err := node.Init(node.InitOptions{FS: s.disk, Dir: dataDir, ID: s.id, Pool: append([]wire.Server(nil), s.pool...), Voters: append([]uint16(nil), s.firstVoters...),
 		Name: "sim", SegmentBytes: s.knobs.SegmentBytes, Random: s.random.Uint64, Leases: s.knobs.Leases})
-	if err != nil {
+	switch {
+	case errors.Is(err, errInjected):
+		s.tell("server %d: init: %v", s.id, err)
+		s.make()
+	case err != nil:
 		s.violate("start", "server %d: init: %v", s.id, err)
 	}
 	s.unsynced, s.whole = nil, true
@@ -105,7 +118,7 @@ func (s *server) start() {
 		return
 	}
 	s.process++
-	s.powered, s.paused, s.blocked, s.preparing, s.drained = true, false, false, false, false
+	s.powered, s.paused, s.blocked, s.preparing, s.drained, s.spares = true, false, false, false, false, 0
 	s.offset = between(s.random, second, 1000*second)
 	s.drift = between(s.random, -s.knobs.Drift, s.knobs.Drift)
 	if s.drift > 10_000 || s.drift < -10_000 {
@@ -135,8 +148,10 @@ func (s *server) start() {
 		return
 	}
 	s.node = n
-	s.checker.started(s.id, n.Incarnation())
-	s.checkRecovery()
+	if !s.unbounded.begun {
+		s.checker.started(s.id, n.Incarnation())
+		s.checkRecovery()
+	}
 	s.wake(s.now)
 }
 
@@ -161,6 +176,8 @@ func (s *server) checkRecovery() {
 		st := core.Status()
 		found.term, found.vote, found.voteless = st.Term, st.Vote, st.Voteless
 	}
+	s.disk.Fail(nil) // this is our reading, not the server's
+	defer s.hookDisk()
 	l := s.node.Log()
 	var buf []byte
 	for index := uint64(1); index <= l.Last(); index++ {
@@ -198,6 +215,7 @@ func (s *server) stop() {
 		return
 	}
 	s.tell("server %d stops", s.id)
+	s.met.process(s.node)
 	s.checkCounters()
 	s.trace.add(3, uint64(s.now), uint64(s.id))
 	s.node = nil
@@ -209,10 +227,13 @@ func (s *server) stop() {
 }
 
 // checkCounters takes what the process has counted. Directories are wiped here,
-// and rot, but none is cloned or restored: to say so would refuse a good server.
+// and rot, but none is cloned or restored, or only in some seeds: to say so
+// without cause would refuse a good server.
 func (s *server) checkCounters() {
-	s.met.process(s.node)
-	if c := &s.node.Counters; c.Twins > 0 || c.Restored > 0 {
+	c := &s.node.Counters
+	if s.unbounded.begun {
+		s.unbounded.seen = s.unbounded.seen || c.Twins > 0 || c.Restored > 0
+	} else if c.Twins > 0 || c.Restored > 0 {
 		s.violate("R9", "%v saw %d twins and %d restored directories, there are none", s, c.Twins, c.Restored)
 	}
 }
@@ -233,24 +254,6 @@ func (s *server) wipe() {
 	s.rotted, s.freshRot = false, false
 	s.make()
 }
-
-// hookDisk lets the next syncs fail: one, or all until the process ends.
-func (s *server) hookDisk() {
-	if s.failSyncs == 0 {
-		s.disk.Fail(nil)
-		return
-	}
-	s.disk.Fail(func(op vfs.Op, _ string, _ int64, _ int) error {
-		if op != vfs.OpSync || s.failSyncs == 0 {
-			return nil
-		}
-		s.failSyncs--
-		s.hits[SyncError]++
-		return errInjected
-	})
-}
-
-var errInjected = errors.New("injected input/output error")
 
 func (s *server) listens() (process, machine bool) { return s.node != nil, s.powered }
 
@@ -328,7 +331,7 @@ func (s *server) turn() {
 // go wrong would hide it.
 func (s *server) checkCommit() {
 	core := s.node.Core()
-	if core == nil || core.Commit() == s.commit {
+	if core == nil || core.Commit() == s.commit || s.unbounded.begun {
 		return
 	}
 	s.commit = core.Commit()
@@ -350,7 +353,7 @@ func (s *server) flush() {
 	for i := range packets {
 		s.met.datagram(packets[i].Bytes)
 	}
-	if s.node.Blank() || s.checker.first == nil {
+	if (s.node.Blank() || s.checker.first == nil) && !s.unbounded.begun {
 		for i := range packets {
 			s.inspectFounding(packets[i].Bytes)
 		}
@@ -381,7 +384,8 @@ func (s *server) inspectFounding(datagram []byte) {
 }
 
 // persist starts the node's next batch: written now, synced when its time has
-// passed. A follower's loop may block in it, a leader's never does.
+// passed. A follower's loop may block in it, though not for long; a leader's
+// never does.
 func (s *server) persist() {
 	inline := s.node.Inline() && s.knobs.Inline
 	b := s.node.Batch()
@@ -397,12 +401,25 @@ func (s *server) persist() {
 		return
 	}
 	end := s.now + between(s.random, s.knobs.SyncMin, s.knobs.SyncMax)
+	if s.slowUntil > s.now {
+		s.hits[SlowDisk]++
+		end = s.now + (end-s.now)*s.slowBy
+	}
 	if s.hangUntil > end {
 		s.hits[Hang]++
 		end = s.hangUntil
 	}
 	s.blocked = inline
 	process := s.process
+	if inline && end-s.now > node.InlinePatience {
+		inline = false
+		s.after(node.InlinePatience, func() {
+			if s.process == process { // the guard takes the loop over
+				s.blocked = false
+				s.wake(s.now)
+			}
+		})
+	}
 	s.at(end, func() {
 		if s.process == process {
 			s.complete(j, inline)
@@ -414,7 +431,9 @@ func (s *server) persist() {
 // paused process hears of it later.
 func (s *server) complete(j job, inline bool) {
 	if j.err = j.batch.Sync(); j.err == nil {
-		s.checker.synced(s.id, j.ops)
+		if !s.unbounded.begun {
+			s.checker.synced(s.id, j.ops)
+		}
 		s.unsynced = s.unsynced[:copy(s.unsynced, s.unsynced[len(j.ops):])]
 	}
 	s.blocked = false
@@ -439,21 +458,26 @@ func (s *server) prepare() {
 			return
 		}
 		s.preparing = false
-		if err := log.Prepare(); err != nil && !errors.Is(err, errInjected) {
+		switch err := log.Prepare(); {
+		case err == nil:
+			if s.spares++; s.spares > 1 {
+				s.met[MarkRoll]++
+			}
+		case !errors.Is(err, errInjected):
 			s.violate("disk", "server %d: the next segment: %v", s.id, err)
 		}
 		s.wake(s.now)
 	})
 }
 
-// died is a node that ended itself. Only a failed sync may do that; it is
-// started again by its supervisor, and then the disk is well.
+// died is a node that ended itself. Only a disk may make it; it is started again
+// by its supervisor, and then the disk is well, or not yet.
 func (s *server) died(err error) {
-	if !errors.Is(err, errInjected) {
+	if !errors.Is(err, errInjected) && !(s.unbounded.begun && errors.Is(err, node.ErrTwin)) {
 		s.violate("stopped", "server %d stops: %v", s.id, err)
 		return
 	}
-	s.failSyncs = 0
+	s.recover()
 	s.stop()
 	s.disk.Fail(nil)
 	s.disk.ReleaseLocks()
@@ -483,6 +507,9 @@ func (s *server) String() string { return fmt.Sprintf("server %d", s.id) }
 type witness server
 
 func (w *witness) Leader(term uint64) {
+	if w.unbounded.begun {
+		return
+	}
 	w.tell("server %d leads term %d", w.id, term)
 	w.trace.add(6, uint64(w.now), uint64(w.id), term)
 	w.leaders++
@@ -491,6 +518,9 @@ func (w *witness) Leader(term uint64) {
 }
 
 func (w *witness) Appended(index, term, sum uint64, kind uint8) {
+	if w.unbounded.begun {
+		return
+	}
 	if kind == uint8(raft.Part) {
 		w.met[MarkPart]++
 	}
@@ -503,6 +533,9 @@ func (w *witness) Appended(index, term, sum uint64, kind uint8) {
 
 // Configured is told of the founding list while the node is being opened, too.
 func (w *witness) Configured(index uint64, c *wire.Configuration) {
+	if w.unbounded.begun {
+		return
+	}
 	leading, commit := false, uint64(0)
 	if index > 0 {
 		leading, commit = w.node.Leading(), w.node.Core().Commit()
@@ -513,28 +546,47 @@ func (w *witness) Configured(index uint64, c *wire.Configuration) {
 	if leading {
 		w.met.configuration(w.id, before, k)
 		w.faults.killIn(k, (*server)(w))
+		if k.joint() {
+			w.operator.joint((*server)(w))
+		}
 	}
 }
 
 func (w *witness) Truncated(from uint64) {
+	if w.unbounded.begun {
+		return
+	}
 	w.tell("server %d cuts its log from %d", w.id, from)
 	w.trace.add(8, uint64(w.id), from)
 	w.met[MarkTruncate]++
 	w.checker.truncated(w.id, from, w.node.Leading())
 }
 
-func (w *witness) Synced(index, term uint64) { w.checker.claimedSynced(w.id, index, term) }
+func (w *witness) Synced(index, term uint64) {
+	if !w.unbounded.begun {
+		w.checker.claimedSynced(w.id, index, term)
+	}
+}
 
 func (w *witness) Hard(term uint64, vote uint16) {
+	if w.unbounded.begun {
+		return
+	}
 	w.tell("server %d: durable are term %d, vote %d", w.id, term, vote)
 	w.trace.add(9, uint64(w.id), term, uint64(vote))
 	w.checker.hard(w.id, term, vote)
 }
 
 func (w *witness) Committed(index, term, sum uint64) {
+	if w.unbounded.begun {
+		return
+	}
 	w.trace.add(10, uint64(w.id), index, term, sum)
 	w.checker.commits(w.id, index, identity{term, sum})
 	w.checkLogTime()
+	if index%stateEvery == 0 {
+		w.checker.sameState(w.id, index-1, w.node.Store().Hash())
+	}
 }
 
 // checkLogTime: SAFETY 19, log time moves by leaders' clocks only while they
@@ -548,6 +600,9 @@ func (w *witness) checkLogTime() {
 }
 
 func (w *witness) Sent(m *raft.Message) {
+	if w.unbounded.begun {
+		return
+	}
 	if w.out != nil && (m.Kind == raft.Vote || m.Kind == raft.VoteReply || m.Reject) {
 		w.tell("server %d sends %+v", w.id, *m)
 	}
@@ -565,12 +620,18 @@ func (w *witness) Sent(m *raft.Message) {
 }
 
 func (w *witness) Applied(index, client, seq uint64, r kv.Result) {
+	if w.unbounded.begun {
+		return
+	}
 	w.checker.applies(w.id, index, client, seq, &r)
 }
 
 // Read: S13, a read is served at least at the ledger's head of the moment when
 // it was asked.
 func (w *witness) Read(index, client, seq uint64) {
+	if w.unbounded.begun {
+		return
+	}
 	w.reads++
 	o := w.asked[clientSeq{client, seq}]
 	if o == nil {

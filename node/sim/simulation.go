@@ -14,6 +14,7 @@ type Result struct {
 	Seed       uint64
 	Hash       uint64 // of everything that happened, in order
 	Events     uint64
+	Time       int64 // virtual, in nanoseconds
 	Operations int
 	Faults     int
 	Met        Met
@@ -50,6 +51,7 @@ type simulation struct {
 	operator    operator
 	reader      reader
 	ending      ending
+	unbounded   unbounded
 	checker     *ledger
 
 	history []*operation
@@ -79,8 +81,9 @@ func Run(seed uint64) Result { return RunTold(seed, nil) }
 // changes nothing of the run.
 func RunTold(seed uint64, w io.Writer) Result {
 	s := &simulation{seed: seed, knobs: draw(stream(seed, "knobs", 0)), out: w}
+	s.knobs.drawUnbounded(stream(seed, "unbounded", 0))
 	s.play()
-	return Result{Seed: seed, Hash: s.trace.hash, Events: s.trace.events, Operations: len(s.history), Faults: s.faults.begun,
+	return Result{Seed: seed, Hash: s.trace.hash, Events: s.trace.events, Time: s.now, Operations: len(s.history), Faults: s.faults.begun,
 		Met: s.met, Hits: s.hits, Failure: s.failure, Knobs: s.knobs.String(), Elections: s.leaders, Broken: s.ending.broken}
 }
 
@@ -171,6 +174,8 @@ func (s *simulation) build() {
 	}
 	s.faults = faults{simulation: s, random: stream(s.seed, "faults", 0), spent: map[uint16]bool{}}
 	s.faults.begin()
+	s.unbounded = unbounded{simulation: s, random: stream(s.seed, "unbounded", 1)}
+	s.unbounded.begin()
 	s.ending.simulation = s
 	s.at(k.Length, s.ending.begin)
 }

@@ -48,6 +48,7 @@ type Cluster struct {
 	resumed   bool
 	voters    int
 	servers   []*Server // by id, ascending; server i has id i+1
+	pool      string    // as the servers were made with
 }
 
 // Open makes the directories of a new cluster, or finds those of an old one in Options.Dir. No server runs yet.
@@ -131,6 +132,7 @@ func (c *Cluster) loadOrInit(ctx context.Context) error {
 	for i, addr := range addrs {
 		c.servers = append(c.servers, newServer(c, uint16(i+1), addr))
 	}
+	c.pool = c.Pool()
 	for _, s := range c.servers {
 		if err := c.init(ctx, s); err != nil {
 			return err
@@ -152,6 +154,7 @@ func (c *Cluster) parsePool(path, text string) error {
 		}
 		c.servers = append(c.servers, newServer(c, uint16(i+1), addr))
 	}
+	c.pool = pool
 	if c.voters < 1 || c.voters > len(c.servers) {
 		return fmt.Errorf("%s: %d voters of %d servers", path, c.voters, len(c.servers))
 	}
@@ -163,13 +166,25 @@ func (c *Cluster) init(ctx context.Context, s *Server) error {
 	for i := range voters {
 		voters[i] = strconv.Itoa(i + 1)
 	}
-	args := append([]string{"init", "--data", s.Dir, "--id", strconv.Itoa(int(s.ID)), "--cluster", c.Pool(), "--voters", strings.Join(voters, ",")}, c.options.Init...)
+	args := append([]string{"init", "--data", s.Dir, "--id", strconv.Itoa(int(s.ID)), "--cluster", c.pool, "--voters", strings.Join(voters, ",")}, c.options.Init...)
 	cmd := exec.CommandContext(ctx, c.options.Binary, args...)
 	cmd.Env = c.options.Environ
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("init of server %d: %w: %s", s.ID, err, bytes.TrimSpace(out))
 	}
 	return nil
+}
+
+// Remake removes a server's directory, as if its disk was lost, and makes it again with the command line it was made
+// with. The server must not run.
+func (c *Cluster) Remake(ctx context.Context, s *Server) error {
+	if s.Running() {
+		return fmt.Errorf("server %d runs: its directory stays", s.ID)
+	}
+	if err := os.RemoveAll(s.Dir); err != nil {
+		return err
+	}
+	return c.init(ctx, s)
 }
 
 // StartAll starts every server that does not run and waits until each has said that it is ready.

@@ -23,6 +23,7 @@ type Server struct {
 	Log  string // what it says on standard error, appended over its lives
 
 	options *Options
+	listen  string // where it listens, if not at its address of the pool
 
 	mu  sync.Mutex
 	run *life // nil before the first Start
@@ -55,7 +56,11 @@ func (s *Server) Start() error {
 	}
 	l := &life{ready: make(chan struct{}), gone: make(chan struct{})}
 	l.said = &watcher{log: log, ready: l.ready}
-	l.cmd = exec.Command(s.options.Binary, append([]string{"serve", "--data", s.Dir}, s.options.Serve...)...)
+	args := append([]string{"serve", "--data", s.Dir}, s.options.Serve...)
+	if s.listen != "" {
+		args = append(args, "--listen", s.listen)
+	}
+	l.cmd = exec.Command(s.options.Binary, args...)
 	l.cmd.Env = s.options.Environ
 	l.cmd.Stderr = l.said
 	l.cmd.SysProcAttr = ownGroup()
@@ -69,6 +74,20 @@ func (s *Server) Start() error {
 		close(l.gone)
 	}()
 	s.run = l
+	return nil
+}
+
+// Move gives a server that does not run another free address, to listen on from its next start. The pool that `init`
+// was told stays as it is, and who else has to know is not told.
+func (s *Server) Move() error {
+	if s.Running() {
+		return fmt.Errorf("server %d runs: it moves from one start to the next", s.ID)
+	}
+	addrs, err := freeAddrs(1)
+	if err != nil {
+		return err
+	}
+	s.Addr, s.listen = addrs[0], addrs[0]
 	return nil
 }
 

@@ -117,6 +117,8 @@ func RoleName(role uint8) string {
 		return "leader"
 	case wire.RoleLearner:
 		return "learner"
+	case wire.RoleRemoved:
+		return "removed"
 	}
 	return fmt.Sprintf("role %d", role)
 }
