@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 PORTION ?= ./...
 
-.PHONY: help build run test unit lint race fuzz sim mutants prove explore trial bench bench-peers bench-fs bench-full check clean
+.PHONY: help build run test unit lint race fuzz sim mutants prove explore cross trial bench bench-peers bench-fs bench-full check clean
 
 help:
 	@echo 'make run      a local cluster of three servers and two spares, and a prompt'
@@ -39,7 +39,15 @@ STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 lint:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
 	@$(GO) vet ./...
+	@$(MAKE) --no-print-directory cross
 	@GOFLAGS=-mod=mod $(GO) run $(STATICCHECK) ./...
+
+# What other systems and processors would compile: everything, and the tests of the portable sockets, which run here, too.
+cross:
+	@GOOS=darwin GOARCH=arm64 $(GO) vet ./...
+	@GOOS=darwin GOARCH=arm64 $(GO) test -c -o /dev/null ./wire/udp
+	@GOOS=linux GOARCH=arm64 $(GO) vet ./wire/... ./node
+	@$(GO) test -tags portable ./wire/udp
 
 race:
 	@$(GO) test -race $(PORTION)

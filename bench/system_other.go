@@ -29,6 +29,9 @@ func notSupported(error) bool                 { return false }
 // Describe tells of the machine.
 func Describe(string) Machine { return describe("") }
 
+func threadTime() time.Duration              { return 0 }
+func bareWay(*WireReport, int) (*way, error) { return nil, errLinux }
+
 func rawFollower(context.Context, string, io.Writer) error                          { return errLinux }
 func rawLeader(context.Context, string, []string, io.Writer) error                  { return errLinux }
 func askLoop(context.Context, string, *hdrhistogram.Histogram, time.Duration) error { return errLinux }

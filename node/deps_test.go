@@ -23,6 +23,7 @@ var ours = map[string][]string{
 	"balsa/wal":               {"balsa/wal/vfs"},
 	"balsa/wire/udp":          {"balsa/wire"},
 	"balsa/wire/fault":        {"balsa/wire"},
+	"balsa/wire/bulk":         {"balsa/wire"},
 	"balsa/kv/client":         {"balsa/kv", "balsa/wire", "balsa/wire/udp"},
 	"balsa/node":              {"balsa/node/raft", "balsa/wal", "balsa/wal/vfs", "balsa/wire", "balsa/wire/udp", "balsa/kv"},
 	"balsa/node/sim":          {"balsa/node", "balsa/node/raft", "balsa/wal", "balsa/wal/vfs", "balsa/wire", "balsa/wire/udp", "balsa/wire/fault", "balsa/kv", "balsa/kv/client"},

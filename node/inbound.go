@@ -108,6 +108,10 @@ func (n *Node) frame(now int64, h *wire.Header, from netip.AddrPort, kind wire.K
 		n.fragment(now, h, from, p)
 	case wire.KindFragmentStatus:
 		n.out.fragmentStatus(now, h, p)
+	case wire.KindPathProbe:
+		n.pathProbe(now, h, p)
+	case wire.KindPathAnswer:
+		n.pathAnswer(now, h, p)
 	default:
 		n.Counters.DroppedMalformed++
 	}

@@ -30,6 +30,7 @@ type lab struct {
 	drop     func(from, to uint16, kind wire.Kind) bool // of datagrams that hold such a frame
 	held     map[uint16]*wal.Batch                      // theirs
 	datagram int                                        // largest datagram of servers started from now on; 0: by the address
+	mtu      int                                        // between servers; longer ones vanish; 0: none
 	silent   bool                                       // dead servers send no ICMP
 	stuck    map[uint16]bool                            // servers whose syncs do not end
 	leases   bool                                       // servers made from now on found a cluster with leases
@@ -196,6 +197,9 @@ func (l *lab) batch(id uint16, n *Node) *wal.Batch {
 func (l *lab) collect(id uint16, n *Node) {
 	for _, p := range n.Out() {
 		if l.drop != nil && l.dropped(id, p) {
+			continue
+		}
+		if l.mtu > 0 && len(p.Bytes) > l.mtu && labID(p.To) != labClient {
 			continue
 		}
 		l.queue = append(l.queue, flight{from: l.addr(id), to: p.To, bytes: append([]byte(nil), p.Bytes...)})

@@ -47,6 +47,9 @@ func (o *outbound) sendLarge(now int64, to netip.AddrPort, dst uint16, kind wire
 
 // resendLarge packs the fragments that are due.
 func (o *outbound) resendLarge(now int64) {
+	if o.flushed {
+		o.recycle() // before any packer: a path that shrank takes its pieces away
+	}
 	kept := o.large[:0]
 	for _, l := range o.large {
 		if l.f.Busy() == 0 {

@@ -26,7 +26,7 @@ type outbound struct {
 
 	peers      []peer // every server known, ascending by id
 	voters     int    // of the newest configuration
-	entryLimit int    // largest body of an entry that fits every peer's datagram
+	entryLimit int    // largest body of an entry that fits a datagram to every voter
 	large      []large
 	message    uint64 // id of the last fragmented message
 }
@@ -35,6 +35,7 @@ type destination struct {
 	to     netip.AddrPort
 	dst    uint16
 	packer wire.Packer
+	alone  bool // holds a datagram that nothing may be added to
 }
 
 // peer is where a server of the configuration or the pool is reached.
@@ -43,6 +44,10 @@ type peer struct {
 	addr    string
 	to      netip.AddrPort // not valid while the name does not resolve
 	triedAt int64
+	path    *wire.Path
+	limit   int  // largest datagram there, as the path was when this turn's first was begun
+	member  bool // of the newest configuration, or of the one that it replaces, or the one it is to become
+	voter   bool // the same
 }
 
 const resolveAgain = 1e9 // ns between attempts to resolve a name
@@ -60,20 +65,35 @@ func (o *outbound) init(n *Node) {
 // learn takes the addresses of a configuration: they win over the pool's.
 func (o *outbound) learn(c *wire.Configuration) {
 	o.voters = 0
+	for i := range o.peers {
+		o.peers[i].member, o.peers[i].voter = false, false
+	}
 	for i := range c.Members {
 		if c.Members[i].Role == wire.MemberVoter {
 			o.voters++
 		}
-		if c.Members[i].Addr != "" {
-			o.place(c.Members[i].ID, c.Members[i].Addr)
-		}
+		o.belongs(&c.Members[i])
 	}
 	for i := range c.Target {
-		if c.Target[i].Addr != "" {
-			o.place(c.Target[i].ID, c.Target[i].Addr)
+		o.belongs(&c.Target[i])
+	}
+	for i := range o.peers {
+		if slices.Contains(c.Old, o.peers[i].id) {
+			o.peers[i].member, o.peers[i].voter = true, true
 		}
 	}
 	o.fitEntries()
+}
+
+func (o *outbound) belongs(m *wire.Member) {
+	if m.Addr != "" {
+		o.place(m.ID, m.Addr)
+	}
+	for i := range o.peers {
+		if p := &o.peers[i]; p.id == m.ID {
+			p.member, p.voter = true, p.voter || m.Role == wire.MemberVoter
+		}
+	}
 }
 
 // learnAddresses takes those under which an operator named servers.
@@ -95,6 +115,7 @@ func (o *outbound) place(id uint16, addr string) {
 		o.peers = append(o.peers, peer{})
 		copy(o.peers[i+1:], o.peers[i:])
 		o.peers[i] = peer{id: id}
+		o.newPath(&o.peers[i])
 	}
 	if o.peers[i].addr != addr {
 		o.peers[i].addr = addr
@@ -109,7 +130,10 @@ func (p *peer) resolve(n *Node, now int64) {
 		n.logger.Warn("a server's address does not resolve; trying again", "server", p.id, "addr", p.addr, "err", err)
 		return
 	}
-	p.to = to
+	if p.to != to {
+		p.to = to
+		n.out.newPath(p)
+	}
 }
 
 // peerAt is the address of a server, not valid when it is unknown.
@@ -128,9 +152,14 @@ func (o *outbound) peerAt(now int64, id uint16) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// datagramLimit is the largest datagram for an address: big ones where no
-// wire is, those that pass every path otherwise.
+// datagramLimit is the largest datagram for an address: what a server's path was
+// found to carry; for others, big ones where no wire is, those that pass every path otherwise.
 func (o *outbound) datagramLimit(to netip.AddrPort) int {
+	for i := range o.peers {
+		if p := &o.peers[i]; p.to == to {
+			return p.limit
+		}
+	}
 	if o.n.o.Datagram != 0 {
 		return o.n.o.Datagram
 	}
@@ -140,13 +169,13 @@ func (o *outbound) datagramLimit(to netip.AddrPort) int {
 	return wire.SafeDatagram
 }
 
-// fitEntries sets the entry size to the smallest path of the servers known, so
+// fitEntries sets the entry size to the smallest path of the voters, so
 // that an AppendEntries with one entry is one datagram (SAFETY 16).
 func (o *outbound) fitEntries() {
 	o.entryLimit = wire.MaxEntryBody
 	for i := range o.peers {
-		if o.peers[i].to.IsValid() && o.peers[i].id != o.n.identity.ID {
-			room := wire.MaxFrame(o.datagramLimit(o.peers[i].to)) - wire.AppendHeaderBytes - wire.EntryHeaderBytes
+		if p := &o.peers[i]; p.voter && p.to.IsValid() && p.id != o.n.identity.ID {
+			room := wire.MaxFrame(p.limit) - wire.AppendHeaderBytes - wire.EntryHeaderBytes
 			o.entryLimit = min(o.entryLimit, room&^7)
 		}
 	}
@@ -164,7 +193,7 @@ func (o *outbound) packer(to netip.AddrPort, dst uint16) *wire.Packer {
 		o.recycle()
 	}
 	for _, d := range o.open {
-		if d.to == to && d.dst == dst {
+		if d.to == to && d.dst == dst && !d.alone {
 			return &d.packer
 		}
 	}
@@ -180,7 +209,7 @@ func (o *outbound) destination(to netip.AddrPort, dst uint16) *destination {
 	} else {
 		d = new(destination)
 	}
-	d.to, d.dst = to, dst
+	d.to, d.dst, d.alone = to, dst, false
 	d.packer.Limit = o.datagramLimit(to)
 	d.packer.Header = o.header
 	d.packer.Header.Dst = dst
@@ -193,6 +222,7 @@ func (o *outbound) recycle() {
 		o.free = append(o.free, d)
 	}
 	o.open, o.flushed = o.open[:0], false
+	o.settlePaths()
 }
 
 // Out hands over what is to be sent now, peers' datagrams and clients' in the
@@ -273,15 +303,6 @@ func (n *Node) sendQuestion(to netip.AddrPort, m *raft.Message) {
 	default:
 		panic(fmt.Sprintf("outbound: message kind %d", m.Kind))
 	}
-}
-
-// must is frame for frames that fit every datagram by their size.
-func (o *outbound) must(to netip.AddrPort, dst uint16, kind wire.Kind, size int) []byte {
-	p := o.frame(to, dst, kind, size)
-	if p == nil {
-		panic(fmt.Sprintf("outbound: a frame of kind %d and %d bytes fits no datagram of %d", kind, size, o.datagramLimit(to)))
-	}
-	return p
 }
 
 // sendAppend sends entries First..Last, as many to a datagram as fit, each

@@ -27,6 +27,7 @@ type Config struct {
 	Dedicated    bool          // the machine does nothing else
 	Timeout      time.Duration // T
 	Heartbeat    time.Duration
+	Plain        bool // no offload of the sockets: a datagram is a datagram all the way
 	Chaos        bool // drills: see Options.Chaos
 	Break        string
 	Logger       *slog.Logger
@@ -117,12 +118,25 @@ func (s *shell) open() error {
 	if !addr.Addr().IsLoopback() && !c.Insecure {
 		return errors.Join(fmt.Errorf("listen on %s: %w: without a secret only 127.0.0.0/8 and ::1 are served, unless --insecure is said", listen, ErrNotLoopback), n.Close())
 	}
-	socket, err := udp.Listen(addr, udp.Options{})
+	socket, err := udp.Listen(addr, udp.Options{Plain: c.Plain})
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen on %s: %w", listen, err), n.Close())
 	}
+	tellSocket(c.Logger, socket)
 	s.node, s.socket, s.filled = n, socket, make(chan error, 1)
 	return nil
+}
+
+// tellSocket says what the system gave, and warns where it is less than what a burst of
+// all peers and clients needs: what finds no room there is lost, and sent again.
+func tellSocket(l *slog.Logger, s *udp.Socket) {
+	receive, send := s.Buffers()
+	parts, joins := s.Offload()
+	l.Info("socket", "listen", s.LocalAddr(), "receive_buffer", receive, "send_buffer", send, "segmentation", parts, "coalescing", joins)
+	if receive < udp.DefaultBuffer || send < udp.DefaultBuffer {
+		l.Warn("the system grants smaller socket buffers than asked for; bursts will be lost and sent again: raise net.core.rmem_max and net.core.wmem_max, or grant CAP_NET_ADMIN",
+			"receive_buffer", receive, "send_buffer", send, "want", udp.DefaultBuffer)
+	}
 }
 
 func (s *shell) now() int64 { return s.clock.now() }
@@ -148,7 +162,7 @@ func (s *shell) loop(ctx context.Context) error {
 		}
 		s.socket.Refused(func(to netip.AddrPort) { n.Refused(now, to) })
 		s.collect(now)
-		drained = count < udp.Batch
+		drained = s.socket.Drained()
 		n.Turn(now, drained)
 		if err := s.flush(); err != nil {
 			return err

@@ -42,6 +42,7 @@ func (n *Node) Turn(now int64, drained bool) {
 	n.flushReplies(now)
 	n.tellFragments(now)
 	n.out.resendLarge(now)
+	n.out.probePaths(now)
 	n.publish(now)
 }
 
@@ -56,7 +57,7 @@ func (n *Node) deadline() int64 {
 	if n.err != nil {
 		return math.MaxInt64
 	}
-	at := n.out.largeDeadline()
+	at := min(n.out.largeDeadline(), n.out.pathDeadline())
 	if n.publishable() {
 		at = min(at, n.persist.publishAt)
 	}

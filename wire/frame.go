@@ -38,6 +38,10 @@ const (
 
 	KindFragment       Kind = 48
 	KindFragmentStatus Kind = 49
+	KindPathProbe      Kind = 50
+	KindPathAnswer     Kind = 51
+	KindBulk           Kind = 52
+	KindBulkAck        Kind = 53
 )
 
 // String is the kind's name for people, as in counters and dumps.
@@ -99,6 +103,14 @@ func (k Kind) String() string {
 		return "fragment"
 	case KindFragmentStatus:
 		return "fragment-status"
+	case KindPathProbe:
+		return "path-probe"
+	case KindPathAnswer:
+		return "path-answer"
+	case KindBulk:
+		return "bulk"
+	case KindBulkAck:
+		return "bulk-ack"
 	}
 	return fmt.Sprintf("kind-%d", uint8(k))
 }

@@ -21,8 +21,9 @@ func benchCommand(s *streams) *cobra.Command {
 		benchSuiteCommand(s, "read", "linearizable gets, closed loop"),
 		benchElectionCommand(s),
 		benchWALCommand(s),
+		benchWireCommand(s),
 		benchHelperCommand(s))
-	for _, name := range []string{"mixed", "wire", "all", "ab", "compare"} {
+	for _, name := range []string{"mixed", "all", "ab", "compare"} {
 		cmd.AddCommand(laterCommand(name))
 	}
 	return cmd

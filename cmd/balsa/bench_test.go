@@ -39,6 +39,38 @@ func TestBenchMeasuresAClusterOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestBenchMeasuresTheWire(t *testing.T) {
+	out := t.TempDir()
+	text, errs, code := balsa("bench", "wire", "--size", "100,1200", "--duration", "50ms", "--out", out)
+	if code != exitDone {
+		t.Fatalf("code %d: %s%s", code, text, errs)
+	}
+	raw, err := os.ReadFile(filepath.Join(out, "report.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r bench.WireReport
+	if err := json.Unmarshal(raw, &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Rows) != 6 || len(r.Trips) != 2 {
+		t.Fatalf("got %+v, %+v", r.Rows, r.Trips)
+	}
+	for _, row := range r.Rows {
+		if row.PerSecond <= 0 || row.TimesBare <= 0 {
+			t.Errorf("got %+v", row)
+		}
+	}
+	for _, row := range r.Trips {
+		if row.P50 <= 0 || row.Max < row.P50 {
+			t.Errorf("got %+v", row)
+		}
+	}
+	if _, _, code := balsa("bench", "wire", "--size", "7"); code != exitUsage {
+		t.Errorf("7 bytes: code %d", code)
+	}
+}
+
 func TestBenchTakesTheLeaderAwayAndLosesNothing(t *testing.T) {
 	out := t.TempDir()
 	text, errs, code := balsa("bench", "election", "--case", "kill,partition,transfer", "--trials", "2", "--out", out)

@@ -38,18 +38,17 @@ func TestAFullDiskRefusesWritesAndRecovers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cluster := t.TempDir() // what the servers say goes where there is room
-	for i := 1; i <= 3; i++ {
-		data := filepath.Join(dir, fmt.Sprint(i))
-		if err := os.Mkdir(data, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink(data, filepath.Join(cluster, fmt.Sprint(i))); err != nil {
+	servers, err := local.Open(ctx, local.Options{Binary: binary, Dir: t.TempDir(), Nodes: 3, Serve: []string{"--segment-size", "1MiB"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range servers.Servers() { // only the data moves there: what the servers say stays where there is room
+		data := filepath.Join(dir, fmt.Sprint(s.ID))
+		if err := errors.Join(os.CopyFS(data, os.DirFS(s.Dir)), os.RemoveAll(s.Dir), os.Symlink(data, s.Dir)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	servers, err := local.Run(ctx, local.Options{Binary: binary, Dir: cluster, Nodes: 3, Serve: []string{"--segment-size", "1MiB"}})
-	if err != nil {
+	if err := servers.StartAll(ctx); err != nil {
 		t.Fatal(err)
 	}
 	defer func() {

@@ -62,7 +62,8 @@ func rootCommand(s *streams) *cobra.Command {
 		add(root, "client", storeCommand(s, &storeWords[i]))
 	}
 	add(root, "client", statusCommand(s), memberCommand(s), changeCommand(s, &transferWord), replCommand(s))
-	add(root, "tool", demoCommand(s), walCommand(s), benchCommand(s), versionCommand(s), exitCodesCommand(s), chaosCommand(s))
+	add(root, "tool", demoCommand(s), walCommand(s), benchCommand(s), versionCommand(s), exitCodesCommand(s), chaosCommand(s),
+		chaosProxyCommand(s))
 	root.AddCommand(laterCommands()...)
 	return root
 }
@@ -153,7 +154,7 @@ func names(cmd *cobra.Command) []string {
 // laterCommands stand for the words that the interface promises and this version does not have.
 func laterCommands() []*cobra.Command {
 	var all []*cobra.Command
-	for _, name := range []string{"secret", "chaos-proxy"} {
+	for _, name := range []string{"secret"} {
 		all = append(all, laterCommand(name))
 	}
 	return all

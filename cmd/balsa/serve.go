@@ -25,6 +25,7 @@ type serveFlags struct {
 	timeout, heartbeat   time.Duration
 	segment              byteSize
 	profile, format      *choice
+	offload              *choice
 	breakRule            string
 	level                slog.LevelVar
 }
@@ -33,7 +34,7 @@ type serveFlags struct {
 var laterServeFlags = []string{"http", "redis", "secret-file"}
 
 func serveCommand(s *streams) *cobra.Command {
-	o := &serveFlags{profile: newChoice("shared", "dedicated"), format: newChoice("text", "json")}
+	o := &serveFlags{profile: newChoice("shared", "dedicated"), format: newChoice("text", "json"), offload: newChoice("on", "off")}
 	var level string
 	cmd := &cobra.Command{
 		Use:   "serve --data DIR",
@@ -41,7 +42,8 @@ func serveCommand(s *streams) *cobra.Command {
 		Long: `serve runs the server that init made in DIR, until SIGTERM or SIGINT.
 
 Every flag is also an environment variable (BALSA_SEGMENT_SIZE for --segment-size) and a line of the TOML file that
---config names (segment-size = "64MiB"); the flag wins, then the variable, then the file.
+--config names (segment-size = "64MiB"); the flag wins, then the variable, then the file. BALSA_OFFLOAD=off serves the
+clients of the command line, too.
 
 How soon a silent leader is replaced follows from what disks and network are measured to take. --profile says between
 which bounds, and nothing else yet:
@@ -83,6 +85,7 @@ which bounds, and nothing else yet:
 	f.DurationVar(&o.heartbeat, "heartbeat", 0, "what a leader is never silent for longer than (default: a fifth of the election timeout, 2ms to 10ms)")
 	f.Var(&o.segment, "segment-size", "size of a log segment (default 64MiB)")
 	f.Var(o.profile, "profile", "what the machine is for; see above")
+	f.Var(o.offload, "offload", "have the system part and join runs of datagrams; off is the switch for a kernel or a card that gets it wrong")
 	f.Var(o.format, "log-format", "form of the log on standard error")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	for _, name := range laterServeFlags {
@@ -127,7 +130,7 @@ func serve(cmd *cobra.Command, s *streams, o *serveFlags) error {
 	logger := slog.New(o.handler(s.err))
 	err := node.Serve(ctx, node.Config{
 		Data: o.data, Listen: o.listen, Insecure: o.insecure, SegmentBytes: int64(o.segment), Logger: logger, Chaos: o.chaos, Break: o.breakRule,
-		Dedicated: o.profile.value == "dedicated", Timeout: o.timeout, Heartbeat: o.heartbeat,
+		Dedicated: o.profile.value == "dedicated", Timeout: o.timeout, Heartbeat: o.heartbeat, Plain: o.offload.value == "off",
 		Ready: func(_ *node.Node, listen netip.AddrPort) { logger.Info("ready", "listen", listen, "data", o.data) },
 	})
 	return explainServe(o, err)

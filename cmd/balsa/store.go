@@ -68,7 +68,7 @@ func (c *clientFlags) dial(oneShot bool) (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return client.Open(client.Config{Addrs: addrs, Timeout: c.timeout, OneShot: oneShot})
+	return client.Open(client.Config{Addrs: addrs, Timeout: c.timeout, OneShot: oneShot, Plain: os.Getenv(envName("offload")) == "off"})
 }
 
 // timeoutGrace lets an operation end by its own timeout, which says what was tried, before the context does, which does

@@ -34,6 +34,7 @@ type Config struct {
 	SecretFile string        // for sealed clusters
 	Timeout    time.Duration // of an operation whose context has no earlier deadline; 0 = 5 s
 	OneShot    bool          // for a process that writes once: its session is kept for a minute only
+	Plain      bool          // no offload of the socket, should the system's not be right
 }
 
 // Client is the shell around a Core: a socket, one goroutine that receives, and a lock.
@@ -94,7 +95,7 @@ func Open(cfg Config) (*Client, error) {
 			local = netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
 		}
 	}
-	socket, err := udp.Listen(local, udp.Options{})
+	socket, err := udp.Listen(local, udp.Options{Plain: cfg.Plain})
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}

@@ -13,6 +13,8 @@ type Link struct {
 	DelayMin, DelayMax int64   // nanoseconds, uniform between the two
 	ReorderDelay       int64   // nanoseconds on top, at most, for one held back
 	MTU                int     // longer ones are lost; 0 = no bound
+	Rate               int64   // bytes a second, see Carry; 0 = no bound
+	busy               int64   // until when the link is taken, by the Rate
 	out                [2]Delivery
 }
 

@@ -1,3 +1,5 @@
+//go:build !portable
+
 package udp
 
 import (
@@ -45,25 +47,14 @@ func (s *Socket) drain(fd uintptr) int {
 // isRefusal walks control messages for an extended error that came by ICMP and says that
 // nobody listens on the port.
 func isRefusal(control []byte) bool {
-	const header = int(unsafe.Sizeof(unix.Cmsghdr{}))
-	for len(control) >= header {
-		c := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
-		n := int(c.Len)
-		if n < header || n > len(control) {
-			return false
-		}
-		v4 := c.Level == unix.SOL_IP && c.Type == unix.IP_RECVERR
-		v6 := c.Level == unix.SOL_IPV6 && c.Type == unix.IPV6_RECVERR
-		if (v4 || v6) && n >= header+int(unsafe.Sizeof(unix.SockExtendedErr{})) {
-			x := (*unix.SockExtendedErr)(unsafe.Pointer(&control[header]))
+	for m := range controlMessages(control) {
+		v4 := m.level == unix.SOL_IP && m.kind == unix.IP_RECVERR
+		v6 := m.level == unix.SOL_IPV6 && m.kind == unix.IPV6_RECVERR
+		if (v4 || v6) && len(m.data) >= int(unsafe.Sizeof(unix.SockExtendedErr{})) {
+			x := (*unix.SockExtendedErr)(unsafe.Pointer(&m.data[0]))
 			byICMP := x.Origin == unix.SO_EE_ORIGIN_ICMP || x.Origin == unix.SO_EE_ORIGIN_ICMP6
 			return byICMP && x.Errno == uint32(unix.ECONNREFUSED)
 		}
-		next := (n + 7) &^ 7
-		if next >= len(control) {
-			return false
-		}
-		control = control[next:]
 	}
 	return false
 }

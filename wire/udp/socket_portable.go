@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux || portable
 
 package udp
 
@@ -43,10 +43,10 @@ func Listen(addr netip.AddrPort, o Options) (*Socket, error) {
 		return nil, fmt.Errorf("udp: listen %s: %w", addr, err)
 	}
 	if o.ReceiveBuffer == 0 {
-		o.ReceiveBuffer = defaultBuffer
+		o.ReceiveBuffer = DefaultBuffer
 	}
 	if o.SendBuffer == 0 {
-		o.SendBuffer = defaultBuffer
+		o.SendBuffer = DefaultBuffer
 	}
 	_ = conn.SetReadBuffer(o.ReceiveBuffer) // refused past the system's bound: it keeps its own
 	_ = conn.SetWriteBuffer(o.SendBuffer)
@@ -98,6 +98,13 @@ func (s *Socket) Receive(deadline time.Time) (int, error) {
 	s.counters.received.Add(1)
 	return 1, nil
 }
+
+// Drained says that the last Receive found nothing: it takes one datagram at a time, and
+// only an empty socket proves that no other waits.
+func (s *Socket) Drained() bool { return s.got == 0 }
+
+// Offload says that every datagram is a call of its own.
+func (s *Socket) Offload() (send, receive bool) { return false, false }
 
 // Datagram is the i-th datagram of the last Receive, and where it came from. The bytes
 // are valid until the next Receive.

@@ -2,7 +2,9 @@
 //
 // On Linux a batch is one system call (recvmmsg, sendmmsg), made without telling the
 // scheduler, on a descriptor of the runtime's poller: no call allocates, and one that
-// finds data never parks. Elsewhere the standard library does it, a datagram a call.
+// finds data never parks. Equal datagrams to one destination leave as one (UDP_SEGMENT)
+// and such a run arrives as one (UDP_GRO), where the system can and a destination
+// never refused it. Elsewhere the standard library does it, a datagram a call.
 //
 // A Socket is read by one goroutine (Receive, Datagram). Send, Wake, Refused and
 // Counts are safe from any.
@@ -23,8 +25,8 @@ const Batch = 64
 // slotBytes holds the largest datagram we take; a larger one is counted and dropped.
 const slotBytes = 64 << 10
 
-// defaultBuffer is what a socket asks for each of its kernel buffers.
-const defaultBuffer = 4 << 20
+// DefaultBuffer is what a socket asks for each of its kernel buffers.
+const DefaultBuffer = 4 << 20
 
 // ErrClosed is what every call gives after Close.
 var ErrClosed = errors.New("udp: socket is closed")
@@ -33,6 +35,8 @@ var ErrClosed = errors.New("udp: socket is closed")
 type Options struct {
 	ReceiveBuffer int // bytes asked for, SO_RCVBUF (4 MiB); the system may give less
 	SendBuffer    int // bytes asked for, SO_SNDBUF (4 MiB)
+
+	Plain bool // no offload, neither in sending nor in receiving: the kill switch
 }
 
 // Counts are totals since Listen.
@@ -42,16 +46,20 @@ type Counts struct {
 	Lost      uint64 // datagrams a transient error kept from being sent
 	Truncated uint64 // datagrams too large for us
 	Refused   uint64 // answers by ICMP: nobody listens there
+	Offloaded uint64 // of Sent: left in runs that the system parts
+	Joined    uint64 // runs that the system handed us whole
+	Fallbacks uint64 // runs that it refused, and that left as single datagrams
 }
 
 type counters struct {
-	received, sent, lost, truncated, refused atomic.Uint64
+	received, sent, lost, truncated, refused, offloaded, joined, fallbacks atomic.Uint64
 }
 
 func (c *counters) load() Counts {
 	return Counts{
 		Received: c.received.Load(), Sent: c.sent.Load(), Lost: c.lost.Load(),
 		Truncated: c.truncated.Load(), Refused: c.refused.Load(),
+		Offloaded: c.offloaded.Load(), Joined: c.joined.Load(), Fallbacks: c.fallbacks.Load(),
 	}
 }
 

@@ -34,6 +34,7 @@ type Options struct {
 	Dir     string   // where the data lives; empty: a temporary directory that Close removes
 	Nodes   int      // first voters
 	Spares  int      // further servers of the pool that wait until they are added
+	Proxied bool     // each server listens at an address of its own (Server.Listen): what stands at Addr is the caller's
 	Init    []string // more flags for every `init`
 	Serve   []string // more flags for every `serve`
 	Environ []string // environment of the servers; nil: this process's own, without BALSA_ variables
@@ -63,7 +64,11 @@ func Open(ctx context.Context, o Options) (*Cluster, error) {
 	if err := c.makeDir(); err != nil {
 		return nil, err
 	}
-	if err := c.loadOrInit(ctx); err != nil {
+	err := c.loadOrInit(ctx)
+	if err == nil && o.Proxied {
+		err = c.listenElsewhere()
+	}
+	if err != nil {
 		c.removeTemporary()
 		return nil, err
 	}
@@ -140,6 +145,14 @@ func (c *Cluster) loadOrInit(ctx context.Context) error {
 	}
 	body := fmt.Sprintf("pool %s\nvoters %d\n", c.Pool(), c.voters)
 	return os.WriteFile(path, []byte(body), 0o600)
+}
+
+func (c *Cluster) listenElsewhere() error {
+	addrs, err := freeAddrs(len(c.servers))
+	for i := range addrs {
+		c.servers[i].Listen = addrs[i]
+	}
+	return err
 }
 
 func (c *Cluster) parsePool(path, text string) error {

@@ -17,13 +17,13 @@ import (
 
 // Server is one `balsa serve` process, or the place for one. It is safe for several goroutines.
 type Server struct {
-	ID   uint16
-	Addr string // HOST:PORT
-	Dir  string // its data directory
-	Log  string // what it says on standard error, appended over its lives
+	ID     uint16
+	Addr   string // HOST:PORT
+	Listen string // where it listens, if not at its address of the pool
+	Dir    string // its data directory
+	Log    string // what it says on standard error, appended over its lives
 
 	options *Options
-	listen  string // where it listens, if not at its address of the pool
 
 	mu  sync.Mutex
 	run *life // nil before the first Start
@@ -57,8 +57,8 @@ func (s *Server) Start() error {
 	l := &life{ready: make(chan struct{}), gone: make(chan struct{})}
 	l.said = &watcher{log: log, ready: l.ready}
 	args := append([]string{"serve", "--data", s.Dir}, s.options.Serve...)
-	if s.listen != "" {
-		args = append(args, "--listen", s.listen)
+	if s.Listen != "" {
+		args = append(args, "--listen", s.Listen)
 	}
 	l.cmd = exec.Command(s.options.Binary, args...)
 	l.cmd.Env = s.options.Environ
@@ -87,7 +87,7 @@ func (s *Server) Move() error {
 	if err != nil {
 		return err
 	}
-	s.Addr, s.listen = addrs[0], addrs[0]
+	s.Addr, s.Listen = addrs[0], addrs[0]
 	return nil
 }
 
@@ -219,9 +219,12 @@ type watcher struct {
 // tailLines is how many of a server's last lines a message quotes.
 const tailLines = 4
 
+// Write never fails: an error would close the server's standard error, and its next line would kill it. So where the
+// file cannot be written, on a full disk, what the server said is lost, and the server lives.
 func (w *watcher) Write(p []byte) (int, error) {
 	w.see(p)
-	return w.log.Write(p)
+	w.log.Write(p)
+	return len(p), nil
 }
 
 func (w *watcher) see(p []byte) {

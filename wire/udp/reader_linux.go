@@ -1,0 +1,238 @@
+//go:build !portable
+
+package udp
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// reader is what Receive works with; one goroutine's.
+//
+// A slot takes one datagram, or, with receive offload, several of one sender that the
+// system left joined: equal ones, the last perhaps shorter. They are handed out one by
+// one, at most Batch a Receive; what is left is next.
+type reader struct {
+	hdrs     [Batch]mmsghdr
+	iovs     [Batch]unix.Iovec
+	names    [Batch]sockaddr
+	controls [Batch][controlBytes]byte
+	bufs     []byte // Batch slots; untouched pages cost nothing
+	control  int    // bytes of each of controls that the kernel may use; 0 without offload
+
+	got    int // slots filled
+	slot   int // first of them that is not all handed out
+	offset int // bytes of it that are
+	from   netip.AddrPort
+	views  [Batch]view
+	n      int  // of views
+	more   bool // the socket may hold more than was taken
+
+	armed time.Time // the read deadline that the poller has; zero = unknown
+	tries int
+	errno syscall.Errno
+	wait  func(fd uintptr) bool // made once, so that no call makes a closure
+	once  func(fd uintptr)
+}
+
+// view is a datagram in its slot.
+type view struct {
+	from  netip.AddrPort
+	start int // in bufs
+	bytes int
+}
+
+// controlBytes holds the size of joined datagrams and whatever else a kernel may add.
+const controlBytes = 64
+
+// Receive waits for at least one datagram and gives how many there are, up to Batch. It
+// gives 0, nil at the deadline, after a Wake, and when there is a refusal to be
+// told. A zero deadline doesn't wait. The socket is always looked at first, and once
+// more at the deadline: datagrams that wait there are never passed over for a timer.
+func (s *Socket) Receive(deadline time.Time) (int, error) {
+	r := &s.in
+	if r.slot < r.got {
+		return s.hand(), nil
+	}
+	r.n = 0
+	if deadline.IsZero() || s.woken.Load() {
+		s.woken.Store(false)
+		return s.poll()
+	}
+	if deadline != r.armed {
+		if err := s.file.SetReadDeadline(deadline); err != nil {
+			return 0, s.failed(err)
+		}
+		r.armed = deadline
+	}
+	// From here on Wake moves the deadline itself. It sets woken before it looks at
+	// sleeping, we set sleeping before we look at woken: one of the two sees the other.
+	s.sleeping.Store(true)
+	if s.woken.Load() {
+		s.sleeping.Store(false)
+		s.woken.Store(false)
+		return s.poll()
+	}
+	r.tries, r.got, r.errno = 0, 0, 0
+	err := s.raw.Read(r.wait)
+	s.sleeping.Store(false)
+	if s.woken.Swap(false) {
+		r.armed = time.Time{}
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		r.armed = time.Time{} // perhaps not ours but a late Wake's: set it anew next time
+		return s.poll()
+	}
+	if err != nil {
+		return 0, s.failed(err)
+	}
+	return s.collect()
+}
+
+// poll takes what is there without waiting, whatever the read deadline says.
+func (s *Socket) poll() (int, error) {
+	s.in.got, s.in.errno = 0, 0
+	if err := s.raw.Control(s.in.once); err != nil {
+		return 0, s.failed(err)
+	}
+	return s.collect()
+}
+
+// collect begins to hand out what the kernel gave.
+func (s *Socket) collect() (int, error) {
+	r := &s.in
+	r.slot, r.offset, r.more = 0, 0, r.got == Batch
+	if r.errno != 0 && r.errno != unix.EAGAIN {
+		return 0, fmt.Errorf("udp: receive at %s: %w", s.local, os.NewSyscallError("recvmmsg", r.errno))
+	}
+	return s.hand(), nil
+}
+
+// hand gives the next Batch of what lies in the slots. What a slot had no room for is
+// dropped, and so is what came joined without a word on how to part it.
+func (s *Socket) hand() int {
+	r := &s.in
+	r.n = 0
+	for ; r.slot < r.got && r.n < Batch; r.slot, r.offset = r.slot+1, 0 {
+		h := &r.hdrs[r.slot].hdr
+		size, total := 0, int(r.hdrs[r.slot].n)
+		if h.Flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+			s.truncated.Add(1)
+			continue
+		}
+		if h.Controllen > 0 {
+			size = joinedSize(r.controls[r.slot][:min(int(h.Controllen), controlBytes)])
+		}
+		if size <= 0 || size >= total {
+			size = max(1, total) // one by itself, perhaps of no bytes
+		} else {
+			s.counters.joined.Add(1)
+		}
+		if r.offset == 0 {
+			r.from = r.names[r.slot].get()
+		}
+		for r.n < Batch && (r.offset < total || r.offset == 0) {
+			n := min(size, total-r.offset)
+			r.views[r.n] = view{r.from, r.slot*slotBytes + r.offset, n}
+			r.n++
+			r.offset += size
+		}
+		if r.offset < total {
+			break // the batch is full in the midst of a slot
+		}
+	}
+	s.counters.received.Add(uint64(r.n))
+	return r.n
+}
+
+// joinedSize is the size of the datagrams that the system joined into one, from the
+// control messages that came with it; 0 = it joined none.
+func joinedSize(control []byte) int {
+	for m := range controlMessages(control) {
+		if m.level == unix.SOL_UDP && m.kind == unix.UDP_GRO && len(m.data) >= 4 {
+			return int(*(*int32)(unsafe.Pointer(&m.data[0])))
+		}
+	}
+	return 0
+}
+
+// Drained says that the last Receive left nothing in the socket that was there when it looked.
+func (s *Socket) Drained() bool { return s.in.slot >= s.in.got && !s.in.more }
+
+// Datagram is the i-th datagram of the last Receive, and where it came from. The bytes
+// are valid until the next Receive.
+func (s *Socket) Datagram(i int) ([]byte, netip.AddrPort) {
+	if i >= s.in.n {
+		panic("udp: no such datagram")
+	}
+	v := &s.in.views[i]
+	return s.in.bufs[v.start:][:v.bytes:v.bytes], v.from
+}
+
+func (r *reader) prepare(s *Socket) {
+	r.bufs = make([]byte, Batch*slotBytes)
+	if s.offload.receive {
+		r.control = controlBytes
+	}
+	for i := range r.hdrs {
+		r.iovs[i].Base = &r.bufs[i*slotBytes]
+		r.iovs[i].SetLen(slotBytes)
+		h := &r.hdrs[i].hdr
+		h.Iov = &r.iovs[i]
+		h.SetIovlen(1)
+		h.Name = (*byte)(unsafe.Pointer(&r.names[i]))
+		if r.control > 0 {
+			h.Control = &r.controls[i][0]
+		}
+	}
+	r.once = func(fd uintptr) { r.try(s, fd) }
+	r.wait = func(fd uintptr) bool {
+		r.try(s, fd)
+		r.tries++
+		if r.errno != unix.EAGAIN {
+			return true
+		}
+		// Woken, and nothing there: it was the error queue, whose pending error a
+		// send may have taken. Told to the caller as an empty batch.
+		return r.tries > 1 && s.drain(fd) > 0
+	}
+}
+
+// try receives without waiting. A pending ICMP error comes before the data: it is
+// drained, and data is asked for again; with none, the empty batch makes the caller
+// look at Refused.
+func (r *reader) try(s *Socket, fd uintptr) {
+	refused := 0
+	for range 8 {
+		for i := range r.hdrs { // the kernel shortened them
+			r.hdrs[i].hdr.Namelen = uint32(unsafe.Sizeof(r.names[i]))
+			r.hdrs[i].hdr.SetControllen(r.control)
+		}
+		n, _, e := syscall.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&r.hdrs)), Batch, unix.MSG_DONTWAIT, 0, 0)
+		if e == 0 {
+			r.got, r.errno = int(n), 0
+			return
+		}
+		r.got, r.errno = 0, e
+		switch {
+		case e == unix.EAGAIN:
+			if refused > 0 {
+				r.errno = 0
+			}
+			return
+		case e == unix.EINTR:
+		case pendingError(e):
+			refused += 1 + s.drain(fd)
+		default:
+			return
+		}
+	}
+	r.errno = 0 // a flood of errors: an empty batch, the next Receive goes on
+}
