@@ -43,6 +43,7 @@ type ElectionConfig struct {
 	Cases           []string
 	Trials          int // of each case
 	Seed            uint64
+	Profile         string        // of the servers, for the report
 	ElectionTimeout time.Duration // that the servers were given, for the report; 0: none
 	Heartbeat       time.Duration
 	Out             string // directory of the report's files; empty: none

@@ -27,6 +27,7 @@ type ElectionSettings struct {
 	Cases           []string `json:"cases"`
 	Trials          int      `json:"trials"`
 	Servers         int      `json:"servers"`
+	Profile         string   `json:"profile"`
 	ElectionTimeout float64  `json:"election_timeout_ms"` // given to the servers; 0: their own choice
 	Heartbeat       float64  `json:"heartbeat_ms"`
 	Seed            uint64   `json:"seed"`
@@ -99,7 +100,7 @@ const aboutProbe = "closed loop: one client, puts of 16-byte keys and values, ea
 
 func (c *ElectionConfig) settings(servers Victims) ElectionSettings {
 	return ElectionSettings{
-		Suite: "election", Cases: c.Cases, Trials: c.Trials, Servers: len(servers.Addrs()), ElectionTimeout: milliseconds(c.ElectionTimeout),
+		Suite: "election", Cases: c.Cases, Trials: c.Trials, Servers: len(servers.Addrs()), Profile: c.Profile, ElectionTimeout: milliseconds(c.ElectionTimeout),
 		Heartbeat: milliseconds(c.Heartbeat), Seed: c.Seed, Probe: aboutProbe, Started: time.Now().UTC().Format(time.RFC3339), Version: c.Version,
 	}
 }
@@ -173,8 +174,8 @@ func (r *ElectionReport) WriteText(out io.Writer) error {
 	if err := r.Floor.writeText(out, r.Machine.FileSystem, r.Settings.Servers); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(out, "\nelection timeout %s, heartbeat %s; times from the fault, in ms; probe: %s\n",
-		given(r.Settings.ElectionTimeout), given(r.Settings.Heartbeat), r.Settings.Probe)
+	_, err := fmt.Fprintf(out, "\nprofile %s, election timeout %s, heartbeat %s; times from the fault, in ms; probe: %s\n",
+		r.Settings.Profile, given(r.Settings.ElectionTimeout), given(r.Settings.Heartbeat), r.Settings.Probe)
 	return err
 }
 
@@ -257,7 +258,7 @@ th:first-child,td:first-child{text-align:left}svg{width:100%}text{font-size:12px
 circle{fill:#0072b2;fill-opacity:.4}dt{font-weight:600}
 </style>
 <h1>balsa bench election</h1>
-<p>{{.Settings.Servers}} servers, election timeout {{given .Settings.ElectionTimeout}}, heartbeat {{given .Settings.Heartbeat}}, {{.Settings.Started}}, version {{.Settings.Version}}.
+<p>{{.Settings.Servers}} servers, profile {{.Settings.Profile}}, election timeout {{given .Settings.ElectionTimeout}}, heartbeat {{given .Settings.Heartbeat}}, {{.Settings.Started}}, version {{.Settings.Version}}.
 Times in milliseconds, from the fault. Probe: {{.Settings.Probe}}.</p>
 <table><thead><tr><th>case<th>trials<th><th>min<th>p50<th>p90<th>p99<th>max<th>mean</thead>
 {{range $row := .Rows}}{{range .Measures}}<tr><td>{{$row.Case}}<td>{{$row.Trials}}<td>{{.Name}}{{with .Spread}}<td>{{ms .Min}}<td>{{ms .P50}}<td>{{ms .P90}}<td>{{ms .P99}}<td>{{ms .Max}}<td>{{ms .Mean}}{{end}}

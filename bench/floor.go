@@ -42,7 +42,7 @@ func (c *Config) floor(ctx context.Context, dir string, others int) (*floorRun, 
 	}
 	defer os.RemoveAll(place)
 	f := &floorRun{alone: newHistogram(), neighbours: newHistogram()}
-	file, err := prepareFile(filepath.Join(place, "own"))
+	file, err := prepareFile(filepath.Join(place, "own"), floorFile)
 	if err != nil {
 		return nil, err
 	}
@@ -67,14 +67,14 @@ func (c *Config) floor(ctx context.Context, dir string, others int) (*floorRun, 
 	return f, err
 }
 
-// prepareFile makes a file of real zeros, on disk before anything is measured.
-func prepareFile(name string) (*os.File, error) {
+// prepareFile makes a file of so many real zeros, on disk before anything is measured.
+func prepareFile(name string, size int64) (*os.File, error) {
 	file, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	zeros := make([]byte, 1<<20)
-	for off := int64(0); off < floorFile && err == nil; off += int64(len(zeros)) {
+	for off := int64(0); off < size && err == nil; off += int64(len(zeros)) {
 		_, err = file.WriteAt(zeros, off)
 	}
 	if err == nil {
@@ -215,7 +215,7 @@ func Help(args []string, in io.Reader, out io.Writer) error {
 	}()
 	switch {
 	case len(args) == 2 && args[0] == "sync":
-		file, err := prepareFile(args[1])
+		file, err := prepareFile(args[1], floorFile)
 		if err != nil {
 			return err
 		}

@@ -42,8 +42,18 @@ func (c *Config) row(ctx context.Context, servers Servers, clients int) (Row, er
 	if err := c.load(ctx, put); err != nil {
 		return Row{}, fmt.Errorf("loading %d keys: %w", c.Keys, err)
 	}
+	return c.ClosedLoop(ctx, servers.Pids(), clients, operate)
+}
+
+// ClosedLoop measures one row with any operation: how other systems come under the same clients. pids are the servers.
+func (c *Config) ClosedLoop(ctx context.Context, pids []int, clients int, operate func(ctx context.Context, key []byte) error) (Row, error) {
 	w := &window{operate: operate, keys: c.Keys, latency: newHistogram()}
-	return w.run(ctx, c, servers.Pids(), clients)
+	return w.run(ctx, c, pids, clients)
+}
+
+// Load writes every key once by any operation.
+func (c *Config) Load(ctx context.Context, put func(ctx context.Context, key []byte) error) error {
+	return c.load(ctx, put)
 }
 
 // loaders is how many clients write the keys before a row is measured.

@@ -32,7 +32,7 @@ type rawServer struct {
 func newRawServer(path string, out io.Writer) (*rawServer, error) {
 	s := &rawServer{}
 	if path != "" {
-		file, err := prepareFile(path)
+		file, err := prepareFile(path, floorFile)
 		if err != nil {
 			return nil, err
 		}

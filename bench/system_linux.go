@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -102,9 +103,51 @@ func procLine(path, name string) string {
 	return ""
 }
 
+// Describe tells of the machine, and of the file system of a directory.
+func Describe(dir string) Machine {
+	if dir == "" {
+		dir = os.TempDir()
+	}
+	return describe(dir)
+}
+
 func describe(dir string) Machine {
 	return Machine{
 		CPU: procLine("/proc/cpuinfo", "model name"), Cores: runtime.NumCPU(), Memory: procLine("/proc/meminfo", "MemTotal"),
 		Kernel: kernel(), FileSystem: fileSystem(dir), Go: runtime.Version(),
 	}
+}
+
+// settleDisk writes back what is dirty on a file system.
+func settleDisk(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return unix.Syncfs(int(d.Fd()))
+}
+
+// journalOf reads the counters of the journal that a directory's file system has; known is false where there is none to
+// read (XFS, an ext4 without a journal).
+func journalOf(dir string) (c journalCount) {
+	var s unix.Stat_t
+	if err := unix.Stat(dir, &s); err != nil {
+		return c
+	}
+	device, err := os.Readlink(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(s.Dev), unix.Minor(s.Dev)))
+	if err != nil {
+		return c
+	}
+	found, err := filepath.Glob("/proc/fs/jbd2/" + filepath.Base(device) + "-*/info")
+	if err != nil || len(found) != 1 {
+		return c
+	}
+	text, err := os.ReadFile(found[0])
+	if err != nil {
+		return c
+	}
+	n, err := fmt.Sscanf(string(text), "%d transactions (%d requested)", &c.commits, &c.requested)
+	c.known = err == nil && n == 2
+	return c
 }

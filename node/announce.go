@@ -32,6 +32,19 @@ func (a *askers) add(q asker) {
 	a.list = append(a.list, q)
 }
 
+// Farewell tells the clients that were heard lately, when this server is about
+// to stop, who leads and where: whoever asks it afterwards gets no answer, and may
+// know no other server that is still where it was.
+func (n *Node) Farewell(now int64) {
+	if n.core == nil || n.core.Leader() == 0 || n.Leading() {
+		return
+	}
+	for c, told := n.clients.newest, 0; c != nil && now-c.heard <= askedWithin && told < maxAskers; c = c.older {
+		n.notLeader(c.addr, nil)
+		told++
+	}
+}
+
 // announce tells those that asked lately that this server leads.
 func (n *Node) announce(now int64) {
 	for _, q := range n.askers.list {

@@ -21,6 +21,7 @@ func (n *Node) Deliver(now int64, from netip.AddrPort, datagram []byte) {
 	if n.err != nil {
 		return
 	}
+	n.woke(now)
 	if n.chaos.cut && !n.endCut(now) {
 		n.deliverCut(now, from, datagram)
 		return
@@ -266,6 +267,10 @@ func (n *Node) decodeAppend(m *raft.Message, p []byte) bool {
 		}
 		n.entries, n.views = append(n.entries, r), append(n.views, e)
 	}
+	if n.log.Low() && len(n.entries) > 0 {
+		n.Counters.DroppedFull++
+		n.entries, n.views = n.entries[:0], n.views[:0] // a heartbeat all the same; the entries come again
+	}
 	m.Entries = n.entries
 	return true
 }
@@ -339,6 +344,10 @@ func (n *Node) operation(c *client, op *kv.Command, encoded []byte) {
 	}
 	if op.Term != 0 && op.Term != n.core.Term() {
 		n.reply(c, &kv.Result{Status: kv.WrongTerm, Client: c.id, Seq: op.Seq}) // bound to another leader: refused for good
+		return
+	}
+	if n.log.Low() { // the disk is full: what is accepted already still has to fit
+		n.refuseBusy(c.id, op.Seq)
 		return
 	}
 	n.pack.add(op, encoded, n.out.entryLimit)

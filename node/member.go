@@ -134,6 +134,8 @@ func (n *Node) change(now int64, f *wire.MemberChange, named []wire.Server, r *w
 		answerOf(r, err, 0)
 	case len(missing) == 0 && n.satisfied(f, &c, named, target):
 		r.Outcome, r.Index = wire.OutcomeDone, n.core.Status().ConfigurationIndex
+	case status.Operation == f.Operation && n.core.Status().ConfigurationIndex > n.core.Commit():
+		r.Outcome = wire.OutcomeBegun // its last step is on its way
 	case status.Operation == f.Operation:
 		r.Outcome, r.Text = wire.OutcomeRefused, []byte("it was cancelled or given up; ask again to begin anew")
 	case f.Hold > 0 && !n.o.Chaos:

@@ -383,6 +383,39 @@ func TestAServerOfAnotherClusterIsNotTakenIn(t *testing.T) {
 	}
 }
 
+// The last configuration of an operation is in the log and not committed yet: that is no refusal.
+func TestAChangeInItsLastStepIsNotRefused(t *testing.T) {
+	l := newLab(t, 4, 3)
+	l.elect()
+	last := func(n *Node) bool {
+		c := n.inForce()
+		return c.Operation == 65 && len(c.Old) == 0 && len(c.Target) == 0
+	}
+	l.drop = func(_, to uint16, kind wire.Kind) bool {
+		return kind == wire.KindAck && l.nodes[to] != nil && last(l.nodes[to])
+	}
+	c := wire.MemberChange{Operation: 65, Verb: wire.VerbAdd, Servers: wire.AppendServers(nil, servers([]uint16{4}))}
+	n := l.leader()
+	for end := l.now + 3e9; !last(n); l.turn(1e6) {
+		if l.now > end {
+			t.Fatal("it did not get so far")
+		}
+		l.tell(n.ID(), n.tag, wire.KindMember, c.Size(), c.Encode)
+	}
+	l.changes = nil
+	l.tell(n.ID(), n.tag, wire.KindMember, c.Size(), c.Encode)
+	l.until(50e6, "an answer", func() bool { return len(l.changes) > 0 })
+	for _, r := range l.changes {
+		if r.Outcome != wire.OutcomeBegun {
+			t.Errorf("got outcome %d %s, want begun", r.Outcome, r.Text)
+		}
+	}
+	l.drop = nil
+	if r := l.change(65, wire.VerbAdd, 4); r.Outcome != wire.OutcomeDone {
+		t.Errorf("got outcome %d %s, want done", r.Outcome, r.Text)
+	}
+}
+
 // A transfer fails no request: what arrives meanwhile is held, then sent on.
 func TestATransferFailsNoRequest(t *testing.T) {
 	l := newLab(t, 3, 3)
@@ -436,5 +469,25 @@ func TestHandOverEndsWhenTheNextLeaderAnswersForEverything(t *testing.T) {
 	}
 	if l.leader() == nil || l.leader().ID() == n.ID() {
 		t.Error("no other leader")
+	}
+}
+
+// Who stops tells the clients that it heard lately who leads and where.
+func TestAServerThatStopsTellsItsClientsWhoLeads(t *testing.T) {
+	l := newLab(t, 3, 3)
+	n := l.elect()
+	l.put(1)
+	if !n.HandOver(l.now) {
+		t.Fatal("nobody to hand over to")
+	}
+	l.until(1e9, "it is handed over", n.HandedOver)
+	l.turn(1e6)
+	l.answers = nil
+	n.Farewell(l.now)
+	l.collect(n.ID(), n)
+	l.turn(1e6)
+	told := slices.ContainsFunc(l.answers, func(a answer) bool { return a.kind == wire.KindNotLeader && len(a.seqs) == 0 && a.from == n.ID() })
+	if !told {
+		t.Errorf("the client heard %+v", l.answers)
 	}
 }

@@ -28,13 +28,6 @@ import (
 	"balsa/wire"
 )
 
-// Defaults for a machine that is shared with other work (DESIGN, decision 15).
-const (
-	DefaultTimeout   = 300e6 // T, ns, until something is measured: silence after which a follower stands
-	DefaultHeartbeat = 10e6  // ns between heartbeats of an idle leader
-	DefaultResend    = 30e6  // ns without progress after which a leader sends again
-)
-
 // Options say where a node lives and what it is given from outside.
 type Options struct {
 	FS           vfs.FS
@@ -42,12 +35,14 @@ type Options struct {
 	Resolve      func(addr string) (netip.AddrPort, error) // a configuration's address to one to send to
 	Random       func() uint64                             // unpredictable in production, seeded in the simulator
 	SegmentBytes int64                                     // of new log segments; 0 is the log's default
+	Dedicated    bool                                      // the machine does nothing else: T may be short
 	Timeout      int64                                     // T in ns; 0 derives it from what is measured
-	Heartbeat    int64                                     // ns; 0 is DefaultHeartbeat
-	Resend       int64                                     // ns; 0 is DefaultResend, less with a short Timeout
+	Heartbeat    int64                                     // ns a leader is never silent for longer than; 0 follows T
+	Resend       int64                                     // ns without progress after which a leader sends again; 0 follows T
 	Datagram     int                                       // largest datagram to any address; 0: by the address (loopback or not)
 	Chaos        bool                                      // drills: do harm to this node, or hold a phase of a membership change, when asked
 	Break        string                                    // with Chaos, a rule to break: see Breakable
+	Each         func(n int, do func(i int))               // hands for the recovery of the log: see wal.Options; nil in the simulator
 	Logger       *slog.Logger
 	Observe      Observer // the simulator's invariants; nil in production
 }
@@ -72,6 +67,7 @@ type Node struct {
 	ledTerm        uint64 // the term this server leads, 0 when it does not
 	ledLast        uint64 // the last entry it proposed when it stopped leading
 	turnAt         int64  // when the turn under way began
+	due            int64  // when the next is due, 0: not known
 	toldLeader     uint16 // the leader that the last log line named
 	standing       bool   // a log line said that this server stands, and nothing has come of it yet
 	twins          []twin
@@ -94,6 +90,7 @@ type Node struct {
 	votes   votes
 	pace    pace
 	persist persist
+	disk    diskState
 	applied uint64 // applied <= commit
 	commit  uint64 // what the core lets us apply
 
@@ -116,7 +113,7 @@ func Open(o Options, now int64) (*Node, error) {
 	}
 	o = o.withDefaults()
 	log, recovery, err := wal.Open(wal.Options{
-		FS: o.FS, Dir: o.Dir, SegmentBytes: o.SegmentBytes, Random: o.Random,
+		FS: o.FS, Dir: o.Dir, SegmentBytes: o.SegmentBytes, Random: o.Random, Each: o.Each,
 		Keep: func(kind uint8) bool { return kind == uint8(raft.Configuring) },
 	})
 	if err != nil {
@@ -127,10 +124,7 @@ func Open(o Options, now int64) (*Node, error) {
 		return nil, errors.Join(fmt.Errorf("%s: the identity that init wrote: %w", o.Dir, err), log.Close())
 	}
 	n.logger = o.Logger.With("id", n.identity.ID)
-	n.pace = pace{fixed: o.Timeout != 0, timeout: o.Timeout, since: now}
-	if !n.pace.fixed {
-		n.pace.timeout = DefaultTimeout
-	}
+	n.pace = newPace(&o, now)
 	n.parts = wire.NewReassembler(maxReassemblyBytes, maxReassemblySlots)
 	n.out.init(n)
 	n.clients.init()
@@ -151,15 +145,6 @@ func Open(o Options, now int64) (*Node, error) {
 }
 
 func (o Options) withDefaults() Options {
-	if o.Heartbeat == 0 {
-		o.Heartbeat = DefaultHeartbeat
-	}
-	if o.Resend == 0 {
-		o.Resend = DefaultResend
-		if o.Timeout != 0 {
-			o.Resend = min(o.Resend, o.Timeout/2)
-		}
-	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -205,7 +190,7 @@ func (n *Node) startCore(now int64, recovery *wal.Recovery, fresh bool) error {
 	n.core = raft.New(raft.Config{
 		NewVotersAlone: n.breaks(BreakJoint),
 		ID:             n.identity.ID, Incarnation: n.identity.Incarnation, Boot: n.boot, Seed: n.o.Random(),
-		Timeout: n.pace.timeout, Heartbeat: n.o.Heartbeat, Resend: n.o.Resend,
+		Timeout: n.pace.timeout, Heartbeat: n.pace.heartbeat(), Resend: n.pace.resend(),
 		WindowBytes: windowBytes, UncommittedBytes: uncommittedBytes,
 	}, start, now)
 	if left := n.core.Removed(); left != 0 {

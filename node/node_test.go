@@ -86,7 +86,7 @@ func TestAnEntryLargerThanThisPeersDatagramIsFragmented(t *testing.T) {
 		}
 		l.start(id)
 	}
-	l.until(20e9, "the server that was away has what it missed", func() bool {
+	l.until(2e9, "the server that was away has what it missed", func() bool {
 		v, _, _, _ := l.nodes[away].store.Get(key(3))
 		return bytes.Equal(v, bytes.Repeat(key(3), 2500))
 	})
@@ -116,7 +116,7 @@ func TestADeadProcessIsNoticedBeforeItsTimeout(t *testing.T) {
 		if !silent && took > 100e6 {
 			t.Errorf("with ICMP the next leader came after %d ms", took/1e6)
 		}
-		if silent && took < DefaultTimeout/2 {
+		if silent && took < sharedLimits.first/2 {
 			t.Errorf("without a word of the dead leader it was given up after %d ms, inside the promise", took/1e6)
 		}
 	}
@@ -229,11 +229,8 @@ func TestASyncThatHangsDoesNotSilenceTheLeader(t *testing.T) {
 	l := newLab(t, 3, 3)
 	n := l.elect()
 	term := n.core.Term()
-	l.stuck[n.ID()] = true
+	l.stuck[n.ID()], l.stuck[n.ID()%3+1] = true, true // so that there is nobody to hand over to
 	l.request(n.ID(), kv.Command{Op: kv.Put, Seq: 1, Key: []byte("a"), Value: []byte("1")})
-	if r := l.result(1); r.Status != kv.OK { // by the two others' disks
-		t.Fatalf("got %+v", r)
-	}
 	turns := n.Counters.Turns
 	l.until(3e9, "time passes", func() bool { return l.now > 2e9 })
 	if !n.Leading() || n.core.Term() != term {

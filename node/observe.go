@@ -27,6 +27,7 @@ type Counters struct {
 	DroppedCluster     uint64 // of another cluster
 	DroppedDestination uint64 // for another server: an address was reused
 	DroppedSum         uint64 // an entry whose checksum does not hold
+	DroppedFull        uint64 // entries a full disk has no room for; the leader sends them again
 	DroppedIncarnation uint64 // from a member under another incarnation
 	DroppedFragments   uint64 // contradict an earlier one, or found no room
 	DroppedReplays     uint64 // datagrams with requests that the network repeated
@@ -37,6 +38,8 @@ type Counters struct {
 	Entries            uint64 // proposed here
 	Commands           uint64 // proposed here
 	VotesRefused       uint64 // and pre-votes, by this server
+	DiskStalls         uint64 // syncs that took so long that another server should have led
+	StallsHandedOver   uint64 // of them, those for which leadership was handed over
 	Twins              uint64 // incarnations seen alive from two boots at once
 	Restored           uint64 // members that lacked what they had acknowledged
 	Refused            uint64 // ICMP port unreachable seen

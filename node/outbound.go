@@ -258,7 +258,7 @@ func (n *Node) send(now int64, m *raft.Message) {
 	}
 	switch m.Kind {
 	case raft.Append:
-		n.pace.noteSent(now, m.Seq)
+		n.pace.noteSent(now, m.Seq, m.First <= m.Last)
 		n.sendAppend(now, to, m)
 	case raft.Ack:
 		f := wire.Ack{Term: m.Term, EchoBoot: m.EchoBoot, EchoRound: m.EchoRound, EchoSeq: m.EchoSeq, Match: m.Match,

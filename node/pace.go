@@ -3,6 +3,7 @@ package node
 import (
 	"math/bits"
 	"slices"
+	"time"
 )
 
 // pace derives the election timeout T from what this cluster's disks and paths
@@ -11,14 +12,26 @@ import (
 // out with every AppendEntries. Followers promise what they are handed, so all
 // use the same (SAFETY 1 keeps a shrinking T safe).
 //
-//	T = paceFactor x the 99.9th percentile over the last window, within bounds
+//	T = the larger of paceFactor x the 99.9th percentile of what needs no disk,
+//	    and diskFactor x that of what does, over the last window, within bounds
+//
+// What needs no disk says how late a sign of life may be: no sync stands before
+// it, at either end. What does says how long an election takes: its votes, and
+// then the first entry of the term, wait for a disk each.
 //
 // Of the followers only the quickest that make a majority with the leader count:
 // one that was away, and answers late for that, says nothing of the others. T
 // rises within a tenth of a second, and falls only after it was twice too large
-// for a whole window, so that it does not follow every gust.
+// for a whole window, so that it does not follow every gust. Only what T is
+// before anything was measured, a guess, gives way to the first measurement.
+//
+// The times that hang on T follow it: see heartbeat and resend.
 type pace struct {
-	fixed   bool // T was set by the operator
+	limits  limits
+	fixed   bool  // T was set by the operator
+	guessed bool  // nothing was measured yet, here or by the leader we follow
+	beats   int64 // the heartbeat that was set by the operator, 0: it follows T
+	resends int64 // the same of Resend
 	timeout int64
 	own     window // how long a batch is with our disk
 	peers   []peerPace
@@ -32,27 +45,89 @@ type pace struct {
 // window is the delays of the window under way, and of the one before it.
 type window [2]delays
 
+// p999 is that of the window before, or of the one under way if that is more.
+func (w *window) p999() int64 { return max(w[0].p999(), w[1].p999()) }
+
 type peerPace struct {
-	id     uint16
-	delays window
+	id      uint16
+	beats   window // answers to what had no entries
+	entries window // and to what had
 }
+
+// limits are the bounds of T, and what it is before anything is measured, ns.
+// A machine that is shared stands still now and then for longer than it takes
+// to replace a leader; one that is dedicated does not.
+type limits struct{ least, most, first int64 }
+
+var (
+	sharedLimits    = limits{100e6, 1e9, 300e6}
+	dedicatedLimits = limits{12e6, 200e6, 50e6}
+)
 
 const (
 	paceFactor = 10
+	diskFactor = 4
 	paceWindow = 10e9  // ns
-	paceLeast  = 100e6 // of T, ns
-	paceMost   = 1e9
+	paceFirst  = 2e9   // ns until the first measurement replaces the guess
 	paceCheck  = 100e6 // ns between looks
 	paceSample = 200   // delays that a window needs to say anything
 )
+
+// A leader sends at least so many heartbeats in T, and as often as a shared
+// machine does with any T; what it hears nothing of for so long it sends again.
+const (
+	heartbeatPart  = 5
+	leastHeartbeat = 2e6  // ns
+	mostHeartbeat  = 10e6 // ns
+	mostResend     = 30e6 // ns
+)
+
+// FirstTimeout is T of a profile before anything is measured.
+func FirstTimeout(dedicated bool) time.Duration {
+	if dedicated {
+		return time.Duration(dedicatedLimits.first)
+	}
+	return time.Duration(sharedLimits.first)
+}
+
+// newPace is what a server measures with before it has measured anything.
+func newPace(o *Options, now int64) pace {
+	p := pace{limits: sharedLimits, fixed: o.Timeout != 0, guessed: true, beats: o.Heartbeat, resends: o.Resend, timeout: o.Timeout, since: now}
+	if o.Dedicated {
+		p.limits = dedicatedLimits
+	}
+	p.limits.least = max(p.limits.least, 3*p.beats) // a datagram that is lost now and then is no reason to stand
+	p.limits.most = max(p.limits.most, p.limits.least)
+	if !p.fixed {
+		p.timeout = p.within(p.limits.first)
+	}
+	return p
+}
+
+// heartbeat is what a leader is never silent for longer than.
+func (p *pace) heartbeat() int64 {
+	if p.beats != 0 {
+		return p.beats
+	}
+	return min(max(p.timeout/heartbeatPart, leastHeartbeat), mostHeartbeat)
+}
+
+// resend is how long a leader waits for progress before it sends again.
+func (p *pace) resend() int64 {
+	if p.resends != 0 {
+		return p.resends
+	}
+	return min(mostResend, p.timeout/2)
+}
 
 // paceOutliers is how many delays of a window may be above what T covers, when
 // a thousandth of them is less: a single stall is no pace.
 const paceOutliers = 2
 
 type sentAt struct {
-	seq uint64
-	at  int64
+	seq     uint64
+	at      int64
+	entries bool
 }
 
 // delays counts durations in buckets an eighth of an octave wide.
@@ -102,13 +177,21 @@ func (d *delays) p999() int64 {
 
 // noteSent remembers when an AppendEntries left, noteAck takes what its answer
 // took.
-func (p *pace) noteSent(now int64, seq uint64) { p.sent[seq%uint64(len(p.sent))] = sentAt{seq, now} }
+func (p *pace) noteSent(now int64, seq uint64, entries bool) {
+	p.sent[seq%uint64(len(p.sent))] = sentAt{seq, now, entries}
+}
 
 func (p *pace) noteAck(now int64, from uint16, seq uint64) {
-	if s := &p.sent[seq%uint64(len(p.sent))]; s.seq == seq && seq != 0 {
-		p.peer(from).delays[0].add(now - s.at)
-		s.seq = 0
+	s := &p.sent[seq%uint64(len(p.sent))]
+	if s.seq != seq || seq == 0 {
+		return
 	}
+	d := &p.peer(from).beats[0]
+	if s.entries {
+		d = &p.peer(from).entries[0]
+	}
+	d.add(now - s.at)
+	s.seq = 0
 }
 
 func (p *pace) peer(id uint16) *peerPace {
@@ -121,65 +204,103 @@ func (p *pace) peer(id uint16) *peerPace {
 	return &p.peers[len(p.peers)-1]
 }
 
-// worst is the delay that T must cover by window w: of our disk, and of the
-// slowest among the quickest followers that make a majority with us. 0 when too
-// little was measured.
-func (p *pace) worst(w, followers int) int64 {
+// wanted is the T that window w asks for, without bounds: for our disk, and for
+// the slowest among the quickest followers that make a majority with us. 0 when
+// too little was measured.
+func (p *pace) wanted(w, followers int) int64 {
+	own := diskFactor * p.own[w].p999()
 	if followers == 0 {
-		return p.own[w].p999()
+		return own
 	}
 	p.sorted = p.sorted[:0]
 	for i := range p.peers {
-		if d := p.peers[i].delays[w].p999(); d > 0 {
-			p.sorted = append(p.sorted, d)
+		q := &p.peers[i]
+		if t := max(paceFactor*q.beats[w].p999(), diskFactor*q.entries[w].p999()); t > 0 {
+			p.sorted = append(p.sorted, t)
 		}
 	}
 	if len(p.sorted) < followers {
 		return 0
 	}
 	slices.Sort(p.sorted)
-	return max(p.sorted[followers-1], p.own[w].p999())
+	return max(p.sorted[followers-1], own)
+}
+
+// roll begins a new window when the one under way is over; true if it did.
+func (p *pace) roll(now int64) bool {
+	if now-p.since < paceWindow {
+		return false
+	}
+	p.since = now
+	p.own[1], p.own[0] = p.own[0], delays{}
+	for i := range p.peers {
+		q := &p.peers[i]
+		q.beats[1], q.beats[0] = q.beats[0], delays{}
+		q.entries[1], q.entries[0] = q.entries[0], delays{}
+	}
+	return true
+}
+
+// absent says that this server stood still for so long that it has lost its
+// followers, if it led. The delays that are under way are of its own making.
+func (p *pace) absent(now int64) {
+	clear(p.sent[:])
+	p.batchAt = now
 }
 
 // settle is T as it should be now, with so many followers needed for a
 // majority; the second result says that it changed.
 func (p *pace) settle(now int64, followers int) (int64, bool) {
-	if p.fixed || now < p.checkAt {
+	if now < p.checkAt {
 		return p.timeout, false
 	}
 	p.checkAt = now + paceCheck
-	before := p.timeout
-	if rolled := now-p.since >= paceWindow; rolled {
-		p.since = now
-		p.own[1], p.own[0] = p.own[0], delays{}
-		for i := range p.peers {
-			d := &p.peers[i].delays
-			d[1], d[0] = d[0], delays{}
-		}
-		if d := p.worst(1, followers); d > 0 && 2*within(paceFactor*d) <= p.timeout {
-			p.timeout = within(paceFactor * d)
+	before, age := p.timeout, now-p.since
+	if rolled := p.roll(now); p.fixed {
+		return p.timeout, false
+	} else if rolled {
+		if t := p.wanted(1, followers); t > 0 && 2*p.within(t) <= p.timeout {
+			p.timeout, p.guessed = p.within(t), false
 		}
 	}
-	if d := p.worst(0, followers); d > 0 {
-		p.timeout = max(p.timeout, within(paceFactor*d))
+	if t := p.wanted(0, followers); t > 0 && p.guessed && age >= paceFirst {
+		p.timeout, p.guessed = p.within(t), false
+	} else if t > 0 {
+		p.timeout = max(p.timeout, p.within(t))
 	}
 	return p.timeout, p.timeout != before
 }
 
-func within(t int64) int64 { return min(max(t, paceLeast), paceMost) }
+func (p *pace) within(t int64) int64 { return min(max(t, p.limits.least), p.limits.most) }
 
-// setTimeout hands out T as measured; for a leader.
+// setTimeout hands out T as measured; for a leader. Others only let their
+// windows roll.
 func (n *Node) setTimeout(now int64) {
+	if !n.Leading() {
+		n.pace.roll(now)
+		return
+	}
 	if t, changed := n.pace.settle(now, n.out.voters/2); changed {
-		n.core.SetTimeout(t)
-		n.logger.Info("election timeout", "ms", t/1e6)
+		n.core.SetTimes(t, n.pace.heartbeat(), n.pace.resend())
+		n.logger.Info("election timeout", "ms", t/1e6, "heartbeat_ms", float64(n.pace.heartbeat()/1e4)/100,
+			"disk_p999_us", n.pace.own.p999()/1e3)
 	}
 }
 
 // takeTimeout uses the T that the leader hands out, should we lead next.
 func (n *Node) takeTimeout(t int64) {
-	if t = within(t); !n.pace.fixed && t != n.pace.timeout {
+	n.pace.guessed = false
+	if t = n.pace.within(t); !n.pace.fixed && t != n.pace.timeout {
 		n.pace.timeout = t
-		n.core.SetTimeout(t)
+		n.core.SetTimes(t, n.pace.heartbeat(), n.pace.resend())
 	}
+}
+
+// woke is told the time before anything else of a turn. Who comes so late that
+// T has passed since it was due was stopped, or its machine was.
+func (n *Node) woke(now int64) {
+	if n.due != 0 && now-n.due >= n.pace.timeout {
+		n.pace.absent(now)
+	}
+	n.due = 0
 }

@@ -37,12 +37,12 @@ func TestQuantileIsThatOfASortedList(t *testing.T) {
 }
 
 func TestTheTimeoutRisesAtOnceAndFallsSlowly(t *testing.T) {
-	p := pace{timeout: DefaultTimeout}
+	p := pace{limits: sharedLimits, timeout: sharedLimits.first}
 	now := int64(1)
 	feed := func(delay int64, windows int) (changes int) {
 		for end := now + int64(windows)*paceWindow; now < end; now += 10e6 {
-			p.peer(2).delays[0].add(delay)
-			p.peer(3).delays[0].add(900e6) // was away: a majority does without it
+			p.peer(2).beats[0].add(delay)
+			p.peer(3).beats[0].add(900e6) // was away: a majority does without it
 			if _, changed := p.settle(now, 1); changed {
 				changes++
 			}
@@ -50,13 +50,13 @@ func TestTheTimeoutRisesAtOnceAndFallsSlowly(t *testing.T) {
 		return changes
 	}
 	feed(1e6, 6)
-	if p.timeout != paceLeast {
-		t.Errorf("with delays of 1 ms T is %d, want the least, %d", p.timeout, int64(paceLeast))
+	if p.timeout != sharedLimits.least {
+		t.Errorf("with delays of 1 ms T is %d, want the least, %d", p.timeout, sharedLimits.least)
 	}
-	p.peer(2).delays[0].add(800e6) // one stall is no pace
+	p.peer(2).beats[0].add(800e6) // one stall is no pace
 	feed(1e6, 3)
-	if p.timeout != paceLeast {
-		t.Errorf("after a single stall T is %d, want the least, %d", p.timeout, int64(paceLeast))
+	if p.timeout != sharedLimits.least {
+		t.Errorf("after a single stall T is %d, want the least, %d", p.timeout, sharedLimits.least)
 	}
 	feed(50e6, 1)
 	if p.timeout < 500e6 || p.timeout > 650e6 {
@@ -68,13 +68,22 @@ func TestTheTimeoutRisesAtOnceAndFallsSlowly(t *testing.T) {
 		t.Errorf("T followed a small change, from %d to %d", high, p.timeout)
 	}
 	feed(500e6, 2)
-	if p.timeout != paceMost {
-		t.Errorf("T is %d, want the most, %d", p.timeout, int64(paceMost))
+	if p.timeout != sharedLimits.most {
+		t.Errorf("T is %d, want the most, %d", p.timeout, int64(sharedLimits.most))
 	}
 	if changes := feed(5e6, 8); changes > 4 {
 		t.Errorf("T changed %d times on its way down", changes)
 	}
-	fixed := pace{timeout: 77, fixed: true}
+	was := pace{limits: dedicatedLimits, timeout: dedicatedLimits.first, guessed: true, since: 1}
+	for at := int64(1); at < 3e9; at += 10e6 {
+		was.peer(2).beats[0].add(300e3)
+		was.peer(2).entries[0].add(4e6)
+		was.settle(at, 1)
+	}
+	if was.timeout < 16e6 || was.timeout > 20e6 {
+		t.Errorf("with syncs of 4 ms T is %d three seconds after a guess of %d, want about four times as much", was.timeout, dedicatedLimits.first)
+	}
+	fixed := pace{limits: sharedLimits, timeout: 77, fixed: true}
 	if got, changed := fixed.settle(paceWindow*3, 1); got != 77 || changed {
 		t.Errorf("a timeout set by the operator became %d", got)
 	}

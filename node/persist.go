@@ -64,9 +64,9 @@ func (n *Node) Batch() *wal.Batch {
 }
 
 // Inline says that whoever drives the node may write and sync the next batch
-// itself: a follower has nothing else to do, and one that hangs is merely
-// silent. A leader's sync must never keep it from heartbeating, or from giving
-// up leadership, so a leader hands the batch to a writer.
+// itself: a follower has nothing else to do, for InlinePatience. A leader's sync
+// must never keep it from heartbeating, or from giving up leadership, so a
+// leader hands the batch to a writer.
 func (n *Node) Inline() bool { return n.persist.inflight == nil && !n.Leading() }
 
 // Persisted says how the batch ended. Only a sync that succeeded lets its

@@ -22,6 +22,7 @@ type clients struct {
 type client struct {
 	id           uint64
 	addr         netip.AddrPort
+	heard        int64
 	results      []byte
 	count        int
 	replay       replay
@@ -36,7 +37,7 @@ func (c *clients) find(id uint64) *client { return c.byID[id] }
 
 // touch notes that a client was heard at addr, forgetting the one that was
 // silent longest when there are too many.
-func (c *clients) touch(_ int64, id uint64, addr netip.AddrPort) *client {
+func (c *clients) touch(now int64, id uint64, addr netip.AddrPort) *client {
 	k := c.byID[id]
 	if k == nil {
 		if len(c.byID) >= maxClients && c.oldest.count == 0 {
@@ -47,12 +48,12 @@ func (c *clients) touch(_ int64, id uint64, addr netip.AddrPort) *client {
 		k = &client{id: id}
 		c.byID[id] = k
 	} else if k == c.newest {
-		k.addr = addr
+		k.addr, k.heard = addr, now
 		return k
 	} else {
 		c.unlink(k)
 	}
-	k.addr = addr
+	k.addr, k.heard = addr, now
 	k.older, k.newer = c.newest, nil
 	if c.newest != nil {
 		c.newest.newer = k
@@ -139,7 +140,7 @@ func (n *Node) notLeader(to netip.AddrPort, seqs []byte) {
 		r.Addr = n.out.addressOf(r.Leader)
 	}
 	most := (wire.MaxFrame(n.out.datagramLimit(to)) - r.Size() - 8) &^ 7
-	for len(seqs) > 0 {
+	for first := true; first || len(seqs) > 0; first = false {
 		r.Seqs = seqs[:min(len(seqs), most)]
 		r.Count = len(r.Seqs) / 8
 		seqs = seqs[len(r.Seqs):]

@@ -24,12 +24,14 @@ type Config struct {
 	Listen       string // HOST:PORT; empty: this server's own address of the pool
 	Insecure     bool   // serve addresses that are not loopback, unsealed
 	SegmentBytes int64
+	Dedicated    bool          // the machine does nothing else
 	Timeout      time.Duration // T
 	Heartbeat    time.Duration
 	Plain        bool // no offload of the sockets: a datagram is a datagram all the way
 	Chaos        bool // drills: see Options.Chaos
 	Break        string
 	Logger       *slog.Logger
+	fs           vfs.FS                               // nil: the operating system's
 	Ready        func(n *Node, listen netip.AddrPort) // called once, when the sockets are open
 }
 
@@ -40,22 +42,29 @@ var ErrNotLoopback = errors.New("not a loopback address")
 // the shell around a Node: it waits on the socket, tells the time, and hands a
 // leader's batches to a writer. Everything is decided in the Node.
 func Serve(ctx context.Context, c Config) error {
-	s := shell{config: c, clock: newClock(sinceBoot), finished: make(chan finished, 1), batches: make(chan *wal.Batch, 1), spares: make(chan struct{}, 1)}
+	s := shell{config: c, clock: newClock(sinceBoot), finished: make(chan finished, 1), batches: make(chan *wal.Batch, 1), spares: make(chan struct{}, 1),
+		ended: make(chan error, 1), stopping: make(chan struct{})}
 	if err := s.open(); err != nil {
 		return err
 	}
 	stop := context.AfterFunc(ctx, s.socket.Wake)
 	defer stop()
+	s.guard.timer = time.AfterFunc(time.Hour, func() { s.watch(ctx) })
+	defer s.guard.timer.Stop()
 	s.workers.Add(2)
 	go s.write()
 	go s.fill()
 	if c.Ready != nil {
 		c.Ready(s.node, s.socket.LocalAddr())
 	}
-	err := s.loop(ctx)
+	go s.run(ctx)
+	err := <-s.ended
 	close(s.batches)
 	close(s.spares)
-	s.workers.Wait() // a batch under way ends first: the log is closed after its last write
+	close(s.stopping)
+	if hangs := s.rest(); hangs != nil { // a batch under way ends first: the log is closed after its last write
+		return errors.Join(err, hangs, s.socket.Close())
+	}
 	return errors.Join(err, s.node.Close(), s.socket.Close())
 }
 
@@ -67,9 +76,13 @@ type shell struct {
 	workers  sync.WaitGroup
 	batches  chan *wal.Batch // to the writer: at most one is out
 	finished chan finished   // from the writer
-	spares   chan struct{}   // asks the filler for the next segment
+	guard    guard
+	ended    chan error    // from the loop, whichever goroutine it is then
+	spares   chan struct{} // asks the filler for the next segment
 	filling  bool
-	leaving  int64 // since when leadership is being handed over; 0: it is not
+	starved  bool          // the last attempt at it failed
+	stopping chan struct{} // closed when the loop has ended
+	leaving  int64         // since when leadership is being handed over; 0: it is not
 	filled   chan error
 }
 
@@ -83,9 +96,13 @@ func (s *shell) open() error {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
+	if c.fs == nil {
+		c.fs = vfs.OS
+	}
 	n, err := Open(Options{
-		FS: vfs.OS, Dir: c.Data, Resolve: resolve, Random: random, SegmentBytes: c.SegmentBytes,
-		Timeout: int64(c.Timeout), Heartbeat: int64(c.Heartbeat), Chaos: c.Chaos, Break: c.Break, Logger: c.Logger,
+		FS: c.fs, Dir: c.Data, Resolve: resolve, Random: random, SegmentBytes: c.SegmentBytes,
+		Dedicated: c.Dedicated, Timeout: int64(c.Timeout), Heartbeat: int64(c.Heartbeat), Chaos: c.Chaos, Break: c.Break, Logger: c.Logger,
+		Each: together,
 	}, s.now())
 	if err != nil {
 		return err
@@ -150,8 +167,11 @@ func (s *shell) loop(ctx context.Context) error {
 		if err := s.flush(); err != nil {
 			return err
 		}
-		if s.persist() {
-			drained = false // a sync blocked: hear what arrived meanwhile before any deadline
+		switch blocked, mine := s.persist(); {
+		case !mine:
+			return errTaken
+		case blocked:
+			drained = false // hear what arrived meanwhile before any deadline
 		}
 		s.harm(ctx)
 		s.askSpare()
@@ -159,7 +179,8 @@ func (s *shell) loop(ctx context.Context) error {
 			return n.Err()
 		}
 		if ctx.Err() != nil && s.leave(now) {
-			return nil
+			n.Farewell(now)
+			return s.flush()
 		}
 	}
 }
@@ -190,9 +211,12 @@ func (s *shell) collect(now int64) {
 	select {
 	case err := <-s.filled:
 		s.filling = false
-		if err != nil {
-			s.config.Logger.Warn("the next log segment cannot be prepared", "err", err)
+		if err != nil && !s.starved {
+			s.config.Logger.Warn("the next log segment cannot be prepared; writes are refused before this one is full", "err", err)
+		} else if err == nil && s.starved {
+			s.config.Logger.Info("the next log segment is prepared again")
 		}
+		s.starved = err != nil
 	default:
 	}
 }
@@ -207,24 +231,32 @@ func (s *shell) flush() error {
 }
 
 // persist starts the next batch: inline on a follower, whose acknowledgements
-// leave at once, by the writer on a leader. It says whether it blocked.
-func (s *shell) persist() bool {
+// leave at once, by the writer on a leader. It says whether it blocked, and
+// whether the loop is still this goroutine's.
+func (s *shell) persist() (blocked, mine bool) {
 	n := s.node
 	inline := n.Inline()
 	b := n.Batch()
 	if b == nil {
-		return false
+		return false, true
 	}
 	if !inline {
 		s.batches <- b
-		return false
+		return false, true
 	}
-	err := persistBatch(b)
+	mine, err := s.guarded(b)
+	if !mine {
+		return true, false
+	}
+	if errors.Is(err, wal.ErrFull) {
+		s.batches <- b // the writer has the time to wait for space
+		return true, true
+	}
 	n.Persisted(s.now(), b, err)
 	if s.flush() != nil {
-		return true // the next receive tells
+		return true, true // the next receive tells
 	}
-	return true
+	return true, true
 }
 
 // write is the writer: one batch after another, each in the file and synced
@@ -232,8 +264,31 @@ func (s *shell) persist() bool {
 func (s *shell) write() {
 	defer s.workers.Done()
 	for b := range s.batches {
-		s.finished <- finished{batch: b, err: persistBatch(b)}
+		s.finished <- finished{batch: b, err: s.whenSpace(b, persistBatch(b))}
 		s.socket.Wake()
+	}
+}
+
+// whenSpace goes on with a batch for which the disk had no space, until it has.
+func (s *shell) whenSpace(b *wal.Batch, err error) error {
+	for errors.Is(err, wal.ErrFull) && s.wait(spaceWait) {
+		err = persistBatch(b)
+	}
+	return err
+}
+
+// spaceWait is how long a full disk is left alone before the next attempt.
+const spaceWait = 100 * time.Millisecond
+
+// wait says whether the time has passed without the server being stopped.
+func (s *shell) wait(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-s.stopping:
+		return false
 	}
 }
 
@@ -248,8 +303,41 @@ func (s *shell) askSpare() {
 func (s *shell) fill() {
 	defer s.workers.Done()
 	for range s.spares {
-		s.filled <- s.node.Log().Prepare()
+		err := s.fillAll()
+		if err != nil {
+			s.wait(spaceWait)
+		}
+		s.filled <- err
+		s.socket.Wake()
 	}
+}
+
+// fillAll makes what is asked for in small pieces: as fast as the log fills the
+// active segment, and at leisure when it does not, so that the disk is the
+// writer's.
+func (s *shell) fillAll() error {
+	log := s.node.Log()
+	for log.NeedsSpare() {
+		if err := log.Fill(); err != nil {
+			return err
+		}
+		if !log.FillDue() && !s.wait(fillRest) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// fillRest is the pause after a piece that nobody waits for: 50 MB/s at most.
+const fillRest = 5 * time.Millisecond
+
+// together lends the log's recovery as many hands as there are.
+func together(n int, do func(i int)) {
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { do(i) })
+	}
+	all.Wait()
 }
 
 // harm does what only the process can do to itself of what a chaos request

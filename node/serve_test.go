@@ -42,12 +42,14 @@ func initDir(t *testing.T, id uint16, pool []wire.Server) string {
 
 // serving runs one server until the returned stop is called, which gives what
 // Serve returned.
-func serving(t *testing.T, dir string) (stop func() error) {
+func serving(t *testing.T, dir string) (stop func() error) { return servingOn(t, dir, vfs.OS) }
+
+func servingOn(t *testing.T, dir string, fs vfs.FS) (stop func() error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	ready := make(chan struct{})
 	go func() {
-		ended <- Serve(ctx, Config{Data: dir, SegmentBytes: 1 << 20, Logger: slog.New(slog.DiscardHandler),
+		ended <- Serve(ctx, Config{Data: dir, SegmentBytes: 1 << 20, fs: fs, Logger: slog.New(slog.DiscardHandler),
 			Ready: func(*Node, netip.AddrPort) { close(ready) }})
 	}()
 	select {

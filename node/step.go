@@ -115,7 +115,7 @@ func (n *Node) roleChanged(now int64, e *raft.Effects) {
 			n.o.Observe.Leader(e.Term)
 		}
 	case e.Role != raft.Leader && n.ledTerm != 0:
-		n.logger.Info("no longer leading", "led_term", n.ledTerm, "term", e.Term)
+		n.logger.Info("no longer leading", "led_term", n.ledTerm, "term", e.Term, "disk_stalls", n.disk.state == raft.DiskStalled)
 		n.ledTerm, n.ledLast = 0, n.tail.last
 		n.refuseReads()
 	}

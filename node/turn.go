@@ -11,6 +11,7 @@ func (n *Node) Turn(now int64, drained bool) {
 		return
 	}
 	n.Counters.Turns++
+	n.woke(now)
 	n.endCut(now)
 	n.turnAt = now
 	if n.core == nil {
@@ -18,9 +19,8 @@ func (n *Node) Turn(now int64, drained bool) {
 		n.flushReplies(now)
 		return
 	}
-	if n.Leading() {
-		n.setTimeout(now)
-	}
+	n.setTimeout(now)
+	n.watchDisk(now)
 	if drained && now >= n.core.Deadline() {
 		n.core.Tick(now)
 		n.absorb(now)
@@ -46,8 +46,14 @@ func (n *Node) Turn(now int64, drained bool) {
 	n.publish(now)
 }
 
-// Deadline is when Turn must be called at the latest if nothing arrives.
+// Deadline is when Turn must be called at the latest if nothing arrives. It is
+// remembered: a turn that comes long after it says that we stood still.
 func (n *Node) Deadline() int64 {
+	n.due = n.deadline()
+	return n.due
+}
+
+func (n *Node) deadline() int64 {
 	if n.err != nil {
 		return math.MaxInt64
 	}

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"errors"
 	"fmt"
 	"path"
 
@@ -18,8 +19,10 @@ type Batch struct {
 	start   int   // in buf, of the open batch of records
 	recs    []int // headers of the open batch, in buf
 	extents []extent
-	slot    bool // write slotBuf to the page of the last segment
-	rolls   bool // the segment changes within
+	written int    // of extents
+	oldest  uint64 // if a segment begins within: the oldest one that its header names
+	slot    bool   // write slotBuf to the page of the last segment
+	rolls   bool   // the segment changes within
 	slotBuf [sectorBytes]byte
 	slotOff int64
 }
@@ -84,19 +87,22 @@ func (l *Log) Release(b *Batch) {
 
 // Write writes the batch: one call for all its records unless the segment changes within, and one more for a hard
 // state's slot. Where it changes, the old segment is sealed and synced before the first byte of the new one.
-// The first error latches: this and every later Write and Sync return it.
+// The first error latches: this and every later Write and Sync return it. ErrFull alone does not: the same Write may be
+// called again, and goes on where it was.
 func (b *Batch) Write() error {
 	l := b.l
 	if err := l.Err(); err != nil {
 		return err
 	}
-	for i := range b.extents {
-		if err := b.writeExtent(&b.extents[i]); err != nil {
+	for ; b.written < len(b.extents); b.written++ {
+		if err := b.writeExtent(&b.extents[b.written]); errors.Is(err, ErrFull) {
+			return err
+		} else if err != nil {
 			return l.fail(err)
 		}
 	}
 	if b.slot {
-		if _, err := l.file.WriteAt(b.slotBuf[:], b.slotOff); err != nil {
+		if err := l.write(b.slotBuf[:], b.slotOff, false); err != nil {
 			return l.fail(fmt.Errorf("wal: write hard state to segment %d: %w", l.active.Load(), err))
 		}
 	}
@@ -116,64 +122,54 @@ func (b *Batch) writeExtent(e *extent) error {
 			return err
 		}
 	}
-	if _, err := l.file.WriteAt(b.buf[e.from:e.to], e.off); err != nil {
+	if err := l.write(b.buf[e.from:e.to], e.off, b.alone()); err != nil {
 		return fmt.Errorf("wal: write %d bytes at %d of segment %d: %w", e.to-e.from, e.off, e.seq, err)
 	}
 	if e.seal {
-		if err := l.file.Sync(); err != nil {
+		if err := l.syncFile(); err != nil {
 			return fmt.Errorf("wal: sync segment %d, sealed: %w", e.seq, err)
 		}
 	}
 	return nil
 }
 
-// openNext makes segment seq the active one, whose predecessor is sealed and synced.
-func (l *Log) openNext(seq uint64) error {
-	if err := l.ensureSpare(seq); err != nil {
-		return err
-	}
-	if l.file != nil {
-		if err := l.file.Close(); err != nil {
-			return fmt.Errorf("wal: close segment %d: %w", seq-1, err)
-		}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.file, l.spareFile = l.spareFile, nil
-	l.active.Store(seq)
-	return nil
+// alone says that one write is all that the next sync is for.
+func (b *Batch) alone() bool {
+	return b.NeedsSync && len(b.extents) == 1 && !b.slot && !b.l.unsynced
 }
 
-// ensureSpare makes segment seq unless it is ready.
-func (l *Log) ensureSpare(seq uint64) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.prepared.Load() >= seq {
+// write writes to the active segment; with now, in a mode that can, it also makes the bytes durable.
+func (l *Log) write(p []byte, off int64, now bool) error {
+	if f, ok := l.file.(vfs.SyncWriter); ok && now {
+		_, err := f.WriteSyncAt(p, off)
+		return err
+	}
+	l.unsynced = true
+	_, err := l.file.WriteAt(p, off)
+	return err
+}
+
+// syncFile syncs the active segment, unless all in it was synced as it was written.
+func (l *Log) syncFile() error {
+	if !l.unsynced {
 		return nil
 	}
-	f, err := makeSegment(l.o.FS, l.o.Dir, seq, l.sizeOf(seq), nil)
+	l.unsynced = false
+	return l.file.Sync()
+}
+
+// openNext makes segment seq the active one, whose predecessor is sealed and synced.
+func (l *Log) openNext(seq uint64) error {
+	next, err := l.takeSpareFile(seq)
 	if err != nil {
 		return err
 	}
-	l.spareFile = f
-	l.prepared.Store(seq)
-	return nil
-}
-
-// NeedsSpare says that the segment after the active one is not ready.
-func (l *Log) NeedsSpare() bool {
-	return l.prepared.Load() <= l.active.Load() && l.Err() == nil
-}
-
-// Prepare makes the next segment, zeroed and durable, unless it is there. Any one goroutine may call it beside the
-// owner and the writer. An error (a full disk) does not latch; the roll that needs the segment tries again.
-func (l *Log) Prepare() error {
-	if err := l.Err(); err != nil {
-		return err
-	}
-	for l.NeedsSpare() {
-		if err := l.ensureSpare(l.active.Load() + 1); err != nil {
-			return err
+	old := l.file
+	l.file, l.unsynced = next, false
+	l.active.Store(seq)
+	if old != nil {
+		if err := old.Close(); err != nil {
+			return fmt.Errorf("wal: close segment %d: %w", seq-1, err)
 		}
 	}
 	return nil
@@ -188,31 +184,32 @@ func (b *Batch) Sync() error {
 	}
 	e := &b.extents[len(b.extents)-1]
 	if e.seq == l.active.Load() { // else the roll has synced it
-		if err := l.file.Sync(); err != nil {
+		if err := l.syncFile(); err != nil {
 			return l.fail(fmt.Errorf("wal: sync segment %d: %w", e.seq, err))
 		}
 	}
 	if end := place(e.seq, e.off+int64(e.to-e.from)); end > l.durable.Load() {
 		l.durable.Store(end)
 	}
+	if b.oldest > l.spares.unused.Load() {
+		l.spares.unused.Store(b.oldest)
+	}
 	return nil
 }
 
 // Close gives the files and the directory back. What was not synced may be lost.
 func (l *Log) Close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.readers.close()
-	var first error
-	for _, f := range []vfs.File{l.file, l.spareFile} {
-		if f == nil {
-			continue
-		}
-		if err := f.Close(); err != nil && first == nil {
-			first = fmt.Errorf("wal: close %s: %w", path.Base(l.o.Dir), err)
+	first := l.spares.close()
+	if l.file != nil {
+		if err := l.file.Close(); err != nil && first == nil {
+			first = err
 		}
 	}
-	l.file, l.spareFile = nil, nil
+	if first != nil {
+		first = fmt.Errorf("wal: close %s: %w", path.Base(l.o.Dir), first)
+	}
+	l.file = nil
 	l.fail(fmt.Errorf("wal: the log is closed"))
 	if err := l.lock.Close(); err != nil && first == nil {
 		first = err

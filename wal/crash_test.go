@@ -232,6 +232,14 @@ func cutAt(m *vfs.Mem, k int, calls *int) {
 
 // The script is cut at every write, sync and change of the directory, in the middle of a segment and around a roll.
 func TestPowerCutAnywhereKeepsWhatWasAcknowledged(t *testing.T) {
+	points, states, sampled := 0, 0, 0
+	limit := 11
+	if testing.Short() {
+		limit = 7
+	}
+	if *deep {
+		limit = 16
+	}
 	for _, full := range []int{0, 53000, 55000, 57000, 58000} {
 		t.Run(fmt.Sprint(full), func(t *testing.T) {
 			calls := 0
@@ -252,12 +260,25 @@ func TestPowerCutAnywhereKeepsWhatWasAcknowledged(t *testing.T) {
 				if err := s.run([]int{300, 701, 40, 1500}); (err == nil) != (k == calls) {
 					t.Fatalf("call %d of %d: %v", k, calls, err)
 				}
-				everyChoice(7, func(choose func(int) int) {
+				points++
+				if unsynced(m) > limit {
+					sampled++
+				}
+				everyChoice(limit, func(choose func(int) int) {
+					states++
 					s.verify(t, m.Crash(choose), fmt.Sprintf("call %d", k))
 				})
 			}
 		})
 	}
+	t.Logf("%d crash points, %d states; %d of the points sampled, the others with every subset", points, states, sampled)
+}
+
+// unsynced counts the sectors, sizes and names of which a power cut would leave the one or the other.
+func unsynced(m *vfs.Mem) int {
+	asked := 0
+	m.Crash(func(int) int { asked++; return 0 })
+	return asked
 }
 
 // A call that fails is told, latches, and takes back nothing that was acknowledged: neither for the next process, nor
@@ -308,6 +329,7 @@ func TestFailingCallLatchesAndLosesNothing(t *testing.T) {
 
 // Recovery itself is cut at every call, and what comes after it finds the same as an undisturbed one.
 func TestPowerCutDuringRecovery(t *testing.T) {
+	points, states := 0, 0
 	for _, full := range []int{0, 57000} {
 		for _, seed := range []source{1, 2, 3, 4} {
 			m := vfs.NewMem()
@@ -330,7 +352,9 @@ func TestPowerCutDuringRecovery(t *testing.T) {
 					l.Close()
 					continue // the calls after the last one that matters
 				}
-				everyChoice(5, func(choose func(int) int) {
+				points++
+				everyChoice(8, func(choose func(int) int) {
+					states++
 					l, r := open(t, half.Crash(choose))
 					got := see(t, l, r)
 					if !slices.Equal(got.Sums, want.Sums) || got.Hard != want.Hard || r.Verdict > Torn || r.Voteless {
@@ -340,6 +364,7 @@ func TestPowerCutDuringRecovery(t *testing.T) {
 			}
 		}
 	}
+	t.Logf("%d crash points in recovery, %d states", points, states)
 }
 
 // A spare whose name was not durable when its maker died is made so by the next start, before anything goes into it.

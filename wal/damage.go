@@ -38,22 +38,23 @@ func Zero(fs vfs.FS, dir, segment string, offset, n int64) error {
 // at offset itself.
 func Cut(fs vfs.FS, dir, segment string, offset int64) error {
 	return damage(fs, dir, segment, offset, func(f vfs.File, size int64) error {
-		data, err := readFile(f, -1, nil)
-		if err != nil {
+		var w window
+		if _, err := w.open(f); err != nil {
 			return err
 		}
-		end := size
-		for end > offset && data[end-1] == 0 {
-			end--
+		sector := offset &^ (sectorBytes - 1)
+		end := w.end(sector)
+		if w.err != nil {
+			return w.err
 		}
 		from := align(offset, sectorBytes)
 		if from >= end {
 			from = offset
 		}
-		if from >= end {
+		if from >= end || end == sector+sectorBytes && isZero(w.view(sector, sectorBytes)[offset-sector:]) {
 			return fmt.Errorf("nothing is written at %d or after it", offset)
 		}
-		return writeZeros(f, from, align(end, sectorBytes))
+		return writeZeros(f, from, end)
 	})
 }
 

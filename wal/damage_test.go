@@ -76,18 +76,20 @@ func TestEveryBitFlip(t *testing.T) {
 	if rep.Verdict != Clean {
 		t.Fatal(rep.Reason)
 	}
-	written := rep.Segments[0].Written
+	written, flips := rep.Segments[0].Written, 0
 	for off := int64(0); off < written+2*sectorBytes; off++ {
 		for bit := range uint(8) {
 			if testing.Short() && bit != uint(off)%8 {
 				continue
 			}
+			flips++
 			at := fmt.Sprintf("bit %d at %d", bit, off)
 			m.Flip(segmentPath(1), off, bit)
 			checkFlipped(t, m.Clone(), at, &want, off >= pageBytes && off < written || off < sectorBytes)
 			m.Flip(segmentPath(1), off, bit)
 		}
 	}
+	t.Logf("%d flips", flips)
 }
 
 func checkFlipped(t *testing.T, m *vfs.Mem, at string, want *snapshot, mustTell bool) {

@@ -3,6 +3,7 @@ package wal
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -97,7 +98,7 @@ func TestHeaderRoundTrip(t *testing.T) {
 		}
 		in.encode(b[:])
 		in.flags |= flagFirst | flagLast
-		in.batch, in.prev, in.synced, in.last, in.lastTerm, in.records = int64(1+src.choose(1<<15))*sectorBytes, src.next(), int64(src.next()>>1), src.next(), src.next(), src.choose(1<<16)
+		in.batch, in.prev, in.synced, in.last, in.lastTerm, in.records = int64(1+src.choose(maxBatchBytes/sectorBytes))*sectorBytes, src.next(), int64(src.next()>>1), src.next(), src.next(), src.choose(1<<16)
 		in.sum = finishHeader(b[:], flagFirst|flagLast, in.batch, in.records, in.prev, in.synced, in.last, in.lastTerm)
 		var out header
 		if decodeHeader(b[:], in.salt, &out) != headerGood || out != in {
@@ -130,7 +131,7 @@ func FuzzRecord(f *testing.F) {
 			var r recovery
 			r.first = 1
 			d := bytes.Clone(data)
-			w := walker{data: d, salt: salt, proven: proven, visit: func(g *finding) error {
+			w := walker{win: overBytes(d), salt: salt, proven: proven, visit: func(g *finding) error {
 				if g.off < at || g.off+g.size > int64(len(d)) {
 					t.Fatalf("finding at %d of %d bytes, after %d, of %d", g.off, g.size, at, len(d))
 				}
@@ -226,4 +227,149 @@ func BenchmarkRecoverMem(b *testing.B) {
 		l, _ := open(b, m)
 		l.Close()
 	}
+}
+
+// goldenDirectory is a log as testdata/golden.hex has it.
+func goldenDirectory(t testing.TB) *vfs.Mem {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", "golden.hex"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, MinSegmentBytes)
+	for line := range strings.Lines(string(text)) {
+		var at int
+		var row string
+		if _, err := fmt.Sscanf(line, "%x %s", &at, &row); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := hex.Decode(b[at:], []byte(row)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return directoryOf(t, b)
+}
+
+// directoryOf is a log of one segment with these bytes.
+func directoryOf(t testing.TB, b []byte) *vfs.Mem {
+	t.Helper()
+	m := vfs.NewMem()
+	m.MkdirAll(testDir)
+	f, err := m.Create(segmentPath(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(b, 0); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	return m
+}
+
+// FuzzOpen takes a file that may be anything for a log, with the sums of its page made to fit: it opens or says why not,
+// a scan judges as the start does, and what was opened opens again with the same in it.
+func FuzzOpen(f *testing.F) {
+	whole := golden(f)
+	f.Add(whole, uint32(8), byte(1))
+	f.Add(whole, uint32(slotOffset0+30), byte(1))
+	f.Add(whole, uint32(pageBytes+600), byte(0x40))
+	f.Add(whole[:pageBytes], uint32(0), byte(0))
+	f.Add([]byte{}, uint32(0), byte(0))
+	f.Fuzz(func(t *testing.T, b []byte, at uint32, v byte) {
+		if len(b) > MinSegmentBytes {
+			return
+		}
+		data := make([]byte, MinSegmentBytes)
+		copy(data, b)
+		data[int(at)%len(data)] ^= v
+		for x := 0; x < pageBytes; x += sectorBytes {
+			if !isZero(data[x : x+sectorBytes]) {
+				le.PutUint64(data[x+504:], sumOf(data[x:x+504]))
+			}
+		}
+		m := directoryOf(t, data)
+		rep, err := Scan(m, testDir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, r, err := Open(testOptions(m, 3))
+		if err != nil {
+			if rep.Verdict < Suspect && !errors.Is(err, ErrCorrupt) {
+				t.Fatalf("the scan says %s, the start %v", rep.Verdict, err)
+			}
+			return
+		}
+		if r.Verdict != rep.Verdict {
+			t.Fatalf("the start says %s (%s), the scan %s (%s)", r.Verdict, r.Reason, rep.Verdict, rep.Reason)
+		}
+		l.Close()
+		l, again, err := Open(testOptions(m, 3))
+		if err != nil || again.Last != r.Last || again.Hard != r.Hard || again.Voteless != r.Voteless || fmt.Sprint(again.Damaged) != fmt.Sprint(r.Damaged) {
+			t.Fatalf("first %+v, then %+v %v", r, again, err)
+		}
+		l.Close()
+	})
+}
+
+// FuzzDecoders gives each decoder of a fixed piece anything at all: what it takes, it writes again to the same bytes.
+func FuzzDecoders(f *testing.F) {
+	whole := golden(f)
+	for _, x := range []int{0, slotOffset0, slotOffset1, pageBytes, pageBytes + sectorBytes} {
+		f.Add(whole[x : x+sectorBytes])
+	}
+	var note [sectorBytes]byte
+	encodeNote(note[:], 5, 4096)
+	f.Add(note[:])
+	f.Add(make([]byte, sectorBytes))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		b := make([]byte, sectorBytes)
+		copy(b, in)
+		salt := le.Uint64(b[8:])
+		sector := bytes.Clone(b)
+		le.PutUint64(sector[504:], sumOf(sector[:504]))
+		var s segmentHeader
+		if decodeSegmentHeader(sector, &s) == headerGood {
+			var again [sectorBytes]byte
+			s.encode(again[:])
+			var s2 segmentHeader
+			if decodeSegmentHeader(again[:], &s2) != headerGood || s2 != s {
+				t.Fatalf("segment header %+v, again %+v", s, s2)
+			}
+		}
+		var m, m2 stateMark
+		if decodeSlot(sector, salt, &m) {
+			var again [sectorBytes]byte
+			encodeSlot(again[:], salt, &m)
+			if !decodeSlot(again[:], salt, &m2) || m2 != m {
+				t.Fatalf("slot %+v, again %+v", m, m2)
+			}
+		}
+		if n := decodeNote(sector, salt); n < 0 {
+			t.Fatalf("note %d", n)
+		}
+		le.PutUint64(b[sectorBytes-trailerBytes:], sumOf(b[sectorBytes-trailerBytes+8:]))
+		var tr, tr2 trailer
+		tail := b[sectorBytes-trailerBytes:]
+		if salt := le.Uint64(tail[8:]); decodeTrailer(tail, salt, &tr) {
+			var again [trailerBytes]byte
+			tr.encode(again[:], salt)
+			if !decodeTrailer(again[:], salt, &tr2) || tr2 != tr {
+				t.Fatalf("trailer %+v, again %+v", tr, tr2)
+			}
+		}
+		le.PutUint64(b, sumOf(b[8:headerBytes]))
+		var h, h2 header
+		if decodeHeader(b, 0, &h) == headerGood {
+			var again [headerBytes]byte
+			h.encode(again[:])
+			finishHeader(again[:], h.flags, h.batch, h.records, h.prev, h.synced, h.last, h.lastTerm)
+			state := decodeHeader(again[:], h.salt, &h2)
+			if h2.sum = h.sum; state != headerGood || h2 != h {
+				t.Fatalf("header %+v, again %+v", h, h2)
+			}
+		}
+		if isZero(in) && decodeHeader(make([]byte, headerBytes), 0, &h) != headerBad {
+			t.Fatal("zeros are a record")
+		}
+	})
 }

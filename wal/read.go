@@ -42,6 +42,16 @@ func (r *readers) open(l *Log, seq uint64) (vfs.File, error) {
 	return f, nil
 }
 
+// drop closes the files of segments before seq.
+func (r *readers) drop(seq uint64) {
+	r.files = slices.DeleteFunc(r.files, func(f reader) bool {
+		if f.seq < seq {
+			f.file.Close()
+		}
+		return f.seq < seq
+	})
+}
+
 func (r *readers) close() {
 	for _, f := range r.files {
 		f.file.Close()

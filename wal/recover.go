@@ -13,6 +13,7 @@ type Recovery struct {
 	Founding    []byte
 	Hard        HardState // Vote is VoteSpent when the term is known and the vote is not
 	First, Last uint64    // Last counts damaged entries whose identity survives; 0 is an empty log
+	BaseTerm    uint64    // of the entry before First
 	Terms       []TermRun
 	Damaged     []Range // identity survives, the stored bytes do not
 	Voteless    bool    // a vote may be forgotten, or entries of unknown identity: never votes, never leads
@@ -207,12 +208,9 @@ func Open(o Options) (*Log, *Recovery, error) {
 }
 
 func (l *Log) recover() (*Recovery, error) {
-	s := survey{fs: l.o.FS, dir: l.o.Dir}
+	s := survey{fs: l.o.FS, dir: l.o.Dir, each: l.o.Each}
 	r := recovery{keep: l.o.Keep}
-	r.first = 1
-	r.lost = func(index, term uint64) {
-		s.report(Corrupt, &s.files[s.used], 0, false, "records are missing: the log had (%d, term %d) where (%d, term %d) is read", index, term, r.last, r.lastTerm)
-	}
+	s.follow(&r)
 	s.visit = r.visit
 	if err := s.run(); err != nil {
 		return nil, err
@@ -231,9 +229,13 @@ func (l *Log) recover() (*Recovery, error) {
 	}
 	l.state, l.founding = r.state, r.founding
 	l.seg, l.off, l.sealed, l.prev = f.h, f.end, f.sealed, s.prev
+	for i := range s.files[:s.used+1] {
+		h := &s.files[i].h
+		l.bases = append(l.bases, base{h.seq, h.base, h.baseT})
+	}
 	l.active.Store(f.seq)
 	l.durable.Store(place(f.seq, f.end))
-	rec := &Recovery{Founding: slices.Clone(r.founding), Hard: HardState{r.current, r.vote}, First: r.first, Last: r.last,
+	rec := &Recovery{Founding: slices.Clone(r.founding), Hard: HardState{r.current, r.vote}, First: r.first, Last: r.last, BaseTerm: r.baseTerm,
 		Terms: slices.Clone(r.terms), Damaged: slices.Clone(r.damaged), Voteless: r.voteless, Kept: r.kept, CutBytes: cut}
 	rec.Verdict, _ = s.worst()
 	var lines []string
@@ -243,6 +245,14 @@ func (l *Log) recover() (*Recovery, error) {
 	rec.Reason = strings.Join(lines, "\n")
 	rec.LastTime, err = l.lastTime(r.time)
 	return rec, err
+}
+
+// follow has r begin where the log does, and report what it misses.
+func (s *survey) follow(r *recovery) {
+	s.begin = r.startAfter
+	r.lost = func(index, term uint64) {
+		s.report(Corrupt, &s.files[s.used], 0, false, "records are missing: the log had (%d, term %d) where (%d, term %d) is read", index, term, r.last, r.lastTerm)
+	}
 }
 
 // fatal is the error for problems with which the log cannot be opened.
@@ -274,14 +284,19 @@ func (l *Log) mend(s *survey, r *recovery) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("wal: open: %s: %w", f.name, err)
 	}
+	l.spares.prepared.Store(f.seq)
+	l.spares.lowest.Store(s.files[0].seq)
+	l.spares.unused.Store(s.files[0].seq)
+	if len(s.stale) > 0 {
+		l.spares.lowest.Store(s.stale[0].seq)
+	}
 	for i := s.used + 1; i < len(s.files); i++ {
-		n, err := l.takeSpare(&s.files[i], i == s.used+1)
+		n, err := l.takeSpare(&s.files[i])
 		if err != nil {
 			return 0, fmt.Errorf("wal: open: %s: %w", s.files[i].name, err)
 		}
 		cut += n
 	}
-	l.prepared.CompareAndSwap(0, f.seq)
 	if err := l.o.FS.Remove(path.Join(l.o.Dir, unfinishedName)); err != nil && !errors.Is(err, errNotExist) {
 		return 0, fmt.Errorf("wal: open: %w", err)
 	}
@@ -360,11 +375,11 @@ func (l *Log) mendPage(f *segmentFile, r *recovery) error {
 	return err
 }
 
-// takeSpare keeps the first file after the active one as its spare, zeroed if a torn beginning is in it, and removes
-// others: they were made after a segment that never came to be.
-func (l *Log) takeSpare(f *segmentFile, keep bool) (int64, error) {
+// takeSpare keeps a file that goes on after the active segment and its spares as one more, zeroed if a torn beginning is
+// in it, and removes others: they were made after a segment that never came to be.
+func (l *Log) takeSpare(f *segmentFile) (int64, error) {
 	name := path.Join(l.o.Dir, f.name)
-	if !keep || f.bytes < MinSegmentBytes || f.bytes%sectorBytes != 0 {
+	if f.seq != l.spares.prepared.Load()+1 || f.bytes < MinSegmentBytes || f.bytes%sectorBytes != 0 {
 		return 0, l.o.FS.Remove(name)
 	}
 	file, err := l.o.FS.Open(name)
@@ -381,9 +396,9 @@ func (l *Log) takeSpare(f *segmentFile, keep bool) (int64, error) {
 		file.Close()
 		return 0, err
 	}
-	l.spareFile = file
-	l.prepared.Store(f.seq)
-	l.spare.seq, l.spare.size = f.seq, f.bytes
+	l.spares.ready = append(l.spares.ready, file)
+	l.spares.prepared.Store(f.seq)
+	l.spares.found = append(l.spares.found, sized{f.seq, f.bytes})
 	return f.limit, nil
 }
 

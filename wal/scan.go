@@ -21,9 +21,17 @@ type Record struct {
 	From     uint64 // TypeTruncate: entries from here on are void
 	Founding []byte
 	Rewrite  bool // an entry that was damaged, written again
+	Stored   int  // bytes of the body, as stored
+	Batch    BatchInfo
 	Synced   bool // something later proves it durable
 	Verdict  Verdict
 	Reason   string
+}
+
+// BatchInfo is the batch that a record was written with, as its header tells.
+type BatchInfo struct {
+	Offset, Bytes int64
+	Records       int
 }
 
 // SegmentInfo is a line of `balsa wal ls`.
@@ -32,7 +40,7 @@ type SegmentInfo struct {
 	Seq     uint64
 	Bytes   int64  // of the file
 	Written int64  // bytes in use
-	State   string // active, sealed, spare, unreadable
+	State   string // active, sealed, spare, retired, unreadable
 	Base    uint64 // index of the last entry before this segment
 	Entries int    // entry records in it
 	First   uint64 // lowest and highest index among them; 0 if there are none
@@ -49,13 +57,31 @@ type Report struct {
 	Live     bool // a server has the directory: what is at the very end may still be moving
 }
 
+// ScanOptions are what a scan can be given besides. The zero value is a plain one.
+type ScanOptions struct {
+	Each     func(n int, do func(i int)) // lends hands, as in Options
+	Progress func(read, total int64)     // called now and then, in bytes of all segments
+	File     string                      // only this file of the directory, whatever it is called
+	Newest   int                         // only so many of the segments in use, the newest ones; 0 is all
+}
+
 // Scan visits every record of a log, oldest first, past any damage, and judges the log as the next Open would. It only
 // reads and takes no lock, so it may run beside a server. visit may be nil; its error ends the scan.
 func Scan(fs vfs.FS, dir string, visit func(*Record) error) (Report, error) {
+	return ScanWith(fs, dir, ScanOptions{}, visit)
+}
+
+// ScanWith is Scan with more to say.
+func ScanWith(fs vfs.FS, dir string, o ScanOptions, visit func(*Record) error) (Report, error) {
 	var rep Report
 	segments := map[uint64]*SegmentInfo{}
-	s := survey{fs: fs, dir: dir}
+	s := survey{fs: fs, dir: dir, each: o.Each, progress: o.Progress}
+	var r recovery // finds what no single record shows: that some are missing
+	s.follow(&r)
 	s.visit = func(f *segmentFile, g *finding) error {
+		if err := r.visit(f, g); err != nil {
+			return err
+		}
 		if g.kind == foundEnd || g.kind == foundGap && g.verdict == Clean {
 			return nil
 		}
@@ -74,12 +100,16 @@ func Scan(fs vfs.FS, dir string, visit func(*Record) error) (Report, error) {
 		}
 		return visit(g.show(f))
 	}
-	if err := s.run(); err != nil {
+	if err := s.runWith(&o); err != nil {
 		return rep, err
 	}
 	s.forgiveLive(&rep)
 	rep.Problems = s.problems
 	rep.Verdict, rep.Reason = s.worst()
+	for i := range s.stale {
+		f := &s.stale[i]
+		rep.Segments = append(rep.Segments, SegmentInfo{Name: f.name, Seq: f.seq, Bytes: f.bytes, Base: f.h.base, State: "retired"})
+	}
 	for i := range s.files {
 		f := &s.files[i]
 		info := SegmentInfo{}
@@ -112,6 +142,7 @@ func (g *finding) show(f *segmentFile) *Record {
 	}
 	h := &g.h
 	r.Type, r.Index, r.Term, r.Rewrite = h.typ, h.index, h.current, h.flags&flagRewrite != 0
+	r.Stored, r.Batch = int(h.body), BatchInfo{g.off - h.at, h.batch, h.records}
 	switch h.typ {
 	case TypeEntry:
 		r.Term, r.Entry = h.term, h.entry(g.body)

@@ -1,14 +1,10 @@
 package wal
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"path"
 	"strconv"
 	"strings"
-
-	"balsa/wal/vfs"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -164,38 +160,6 @@ func parseSegmentName(name string) (uint64, bool) {
 // unfinishedName is a segment's name until it is zeroed and synced to its end.
 const unfinishedName = "unfinished.tmp"
 
-// makeSegment makes the file of a segment: head, then real zeros up to size, synced, and its name durable. It has
-// its final name only when it is complete.
-func makeSegment(fs vfs.FS, dir string, seq uint64, size int64, head []byte) (vfs.File, error) {
-	tmp, name := path.Join(dir, unfinishedName), path.Join(dir, segmentName(seq))
-	if err := fs.Remove(tmp); err != nil && !errors.Is(err, errNotExist) {
-		return nil, fmt.Errorf("wal: make segment %s: %w", name, err)
-	}
-	f, err := fs.Create(tmp)
-	if err != nil {
-		return nil, fmt.Errorf("wal: make segment %s: %w", name, err)
-	}
-	err = writeZeros(f, int64(len(head)), size)
-	if err == nil && len(head) > 0 {
-		_, err = f.WriteAt(head, 0)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err == nil {
-		err = fs.Rename(tmp, name)
-	}
-	if err == nil {
-		err = fs.SyncDir(dir)
-	}
-	if err != nil {
-		f.Close()
-		fs.Remove(tmp) // the file may be why the disk is full
-		return nil, fmt.Errorf("wal: make segment %s of %d bytes: %w", name, size, err)
-	}
-	return f, nil
-}
-
 var zeros [256 << 10]byte
 
 func writeZeros(f io.WriterAt, from, to int64) error {
@@ -207,26 +171,4 @@ func writeZeros(f io.WriterAt, from, to int64) error {
 		from += n
 	}
 	return nil
-}
-
-// readFile returns the first n bytes of a file, or all of it (n < 0, or fewer are there), in buf, grown as needed.
-func readFile(f vfs.File, n int64, buf []byte) ([]byte, error) {
-	size, err := f.Size()
-	if err != nil {
-		return nil, err
-	}
-	if n >= 0 {
-		size = min(size, n)
-	}
-	if int64(cap(buf)) < size {
-		buf = make([]byte, size)
-	}
-	buf = buf[:size]
-	if size == 0 {
-		return buf, nil
-	}
-	if got, err := f.ReadAt(buf, 0); err != nil && (err != io.EOF || int64(got) != size) {
-		return nil, err
-	}
-	return buf, nil
 }

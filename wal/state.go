@@ -12,15 +12,19 @@ type Range struct{ First, Last uint64 }
 type state struct {
 	stateMark
 	first, last, lastTerm uint64
+	baseTerm              uint64 // of the entry before first
 	terms                 []TermRun
 	damaged               []Range // ascending, apart; identity known, body not
 	locs                  locations
 }
 
-// termAt returns the term of an entry of the log; 0 for what is before it.
+// termAt returns the term of an entry of the log, and of the one before its first; 0 for what is before that.
 func (s *state) termAt(index uint64) uint64 {
 	if index == s.last {
 		return s.lastTerm
+	}
+	if index+1 == s.first {
+		return s.baseTerm
 	}
 	for i := len(s.terms) - 1; i >= 0; i-- {
 		if s.terms[i].First <= index {
@@ -49,7 +53,7 @@ func (s *state) cut(from uint64) {
 	}
 	s.locs.cut(int(from - s.first))
 	s.last = from - 1
-	s.lastTerm = 0
+	s.lastTerm = s.baseTerm
 	if n := len(s.terms); n > 0 {
 		s.lastTerm = s.terms[n-1].Term
 	}
@@ -59,6 +63,33 @@ func (s *state) cut(from uint64) {
 			break
 		}
 		s.damaged = s.damaged[:n-1]
+	}
+}
+
+// startAfter makes an empty log that goes on after an entry.
+func (s *state) startAfter(index, term uint64) {
+	s.first, s.last, s.lastTerm, s.baseTerm = index+1, index, term, term
+}
+
+// drop forgets the entries up to index, whose term it is.
+func (s *state) drop(index, term uint64) {
+	n := int(index + 1 - s.first)
+	s.first, s.baseTerm = index+1, term
+	s.locs.drop(n)
+	for len(s.terms) > 1 && s.terms[1].First <= s.first {
+		s.terms = slices.Delete(s.terms, 0, 1)
+	}
+	if len(s.terms) > 0 {
+		s.terms[0].First = max(s.terms[0].First, s.first)
+	}
+	if s.last < s.first {
+		s.terms = s.terms[:0]
+	}
+	for len(s.damaged) > 0 && s.damaged[0].Last < s.first {
+		s.damaged = slices.Delete(s.damaged, 0, 1)
+	}
+	if len(s.damaged) > 0 {
+		s.damaged[0].First = max(s.damaged[0].First, s.first)
 	}
 }
 
@@ -123,26 +154,36 @@ const chunkLocs = 4096
 // locations are the places of the entries from the first on. In chunks, so that growing never copies.
 type locations struct {
 	chunks []*[chunkLocs]loc
+	gone   int // of the first chunk, dropped
 	n      int
 }
 
 func (s *locations) push(at loc) {
-	if s.n == len(s.chunks)*chunkLocs {
+	if s.gone+s.n == len(s.chunks)*chunkLocs {
 		s.chunks = append(s.chunks, new([chunkLocs]loc))
 	}
 	s.n++
 	s.set(s.n-1, at)
 }
 
-func (s *locations) set(i int, at loc) { s.chunks[i/chunkLocs][i%chunkLocs] = at }
+func (s *locations) set(i int, at loc) { i += s.gone; s.chunks[i/chunkLocs][i%chunkLocs] = at }
 
-func (s *locations) get(i int) loc { return s.chunks[i/chunkLocs][i%chunkLocs] }
+func (s *locations) get(i int) loc { i += s.gone; return s.chunks[i/chunkLocs][i%chunkLocs] }
 
 // cut keeps the first n; the chunk after the last one in use stays, for the entries to come.
 func (s *locations) cut(n int) {
 	s.n = n
-	if keep := n/chunkLocs + 2; keep < len(s.chunks) {
+	if keep := (s.gone+n)/chunkLocs + 2; keep < len(s.chunks) {
 		clear(s.chunks[keep:])
 		s.chunks = s.chunks[:keep]
 	}
+}
+
+// drop forgets the first n.
+func (s *locations) drop(n int) {
+	s.gone += n
+	s.n -= n
+	whole := s.gone / chunkLocs
+	s.chunks = slices.Delete(s.chunks, 0, min(whole, len(s.chunks)))
+	s.gone -= whole * chunkLocs
 }

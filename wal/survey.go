@@ -3,6 +3,7 @@ package wal
 import (
 	"errors"
 	"fmt"
+	"io"
 	"path"
 
 	"balsa/wal/vfs"
@@ -53,12 +54,18 @@ type survey struct {
 	fs       vfs.FS
 	dir      string
 	visit    func(*segmentFile, *finding) error
+	begin    func(index, term uint64) // is told the last entry before the log, if not nil
+	stale    []segmentFile            // retired, and not yet used again or removed
 	files    []segmentFile
 	used     int // the last file in use, as an index; -1 if none
 	problems []Problem
 	prev     uint64 // checksum of the last good header
-	buf      []byte
-	scratch  []byte
+	win      window
+	walker   walker // its buffers are used again
+	each     func(n int, do func(i int))
+	progress func(read, total int64) // or nil
+	total    int64                   // bytes of all files
+	read     int64                   // of those that are done
 }
 
 func (s *survey) report(v Verdict, f *segmentFile, off int64, fatal bool, format string, args ...any) {
@@ -80,14 +87,8 @@ func (s *survey) run() error {
 	if err := s.list(); err != nil {
 		return err
 	}
-	s.used = -1
-	for i := range s.files {
-		if err := s.readPage(&s.files[i]); err != nil {
-			return err
-		}
-		if s.files[i].page == pageUsed {
-			s.used = i
-		}
+	if err := s.readPages(); err != nil {
+		return err
 	}
 	if s.used < 0 && s.files[0].page == pageSpare {
 		s.report(Corrupt, &s.files[0], 0, true, "no segment has a header")
@@ -97,9 +98,56 @@ func (s *survey) run() error {
 		if err := s.walk(i); err != nil {
 			return err
 		}
+		s.read += s.files[i].bytes
+		s.tell(0)
 	}
 	s.checkLinks()
 	return nil
+}
+
+// readPages reads all pages, and sets the files apart that were retired.
+func (s *survey) readPages() error {
+	here := s.files[:0]
+	for _, f := range s.files {
+		switch err := s.readPage(&f); {
+		case errors.Is(err, errNotExist): // a server that runs has taken it for another segment
+		case err != nil:
+			return err
+		default:
+			here = append(here, f)
+		}
+	}
+	s.files, s.used = here, -1
+	for i := range s.files {
+		if s.files[i].page == pageUsed {
+			s.used = i
+		}
+	}
+	if len(s.files) == 0 {
+		return fmt.Errorf("%w: %s", ErrNotMade, s.dir)
+	}
+	if s.used >= 0 {
+		live := 0
+		for live < s.used && s.files[live].seq < s.files[s.used].h.oldest {
+			live++
+		}
+		s.stale, s.files = s.files[:live], s.files[live:]
+		s.used -= live
+	}
+	for i := range s.files {
+		s.total += s.files[i].bytes
+	}
+	if h := &s.files[0].h; s.begin != nil {
+		s.begin(h.base, h.baseT)
+	}
+	return nil
+}
+
+// tell reports how far the reading is, in a file and before it.
+func (s *survey) tell(in int64) {
+	if s.progress != nil {
+		s.progress(s.read+in, s.total)
+	}
 }
 
 func (s *survey) list() error {
@@ -121,31 +169,37 @@ func (s *survey) list() error {
 	return nil
 }
 
-// load reads a file, or its first n bytes, into the buffer.
-func (s *survey) load(f *segmentFile, n int64) ([]byte, error) {
+// open slides the window to the file's beginning.
+func (s *survey) open(f *segmentFile) (vfs.File, error) {
 	file, err := s.fs.OpenRead(path.Join(s.dir, f.name))
 	if err != nil {
 		return nil, fmt.Errorf("wal: read %s: %w", f.name, err)
 	}
-	defer file.Close()
-	data, err := readFile(file, n, s.buf)
-	if err != nil {
+	if f.bytes, err = s.win.open(file); err != nil {
+		file.Close()
 		return nil, fmt.Errorf("wal: read %s: %w", f.name, err)
 	}
-	s.buf = data
-	f.bytes, err = file.Size()
-	return data, err
+	return file, nil
 }
 
 func (s *survey) readPage(f *segmentFile) error {
-	b, err := s.load(f, pageBytes)
+	file, err := s.fs.OpenRead(path.Join(s.dir, f.name))
 	if err != nil {
-		return err
+		return fmt.Errorf("wal: read %s: %w", f.name, err)
 	}
-	if len(b) < pageBytes {
+	defer file.Close()
+	if f.bytes, err = file.Size(); err != nil {
+		return fmt.Errorf("wal: read %s: %w", f.name, err)
+	}
+	if f.bytes < pageBytes {
 		f.page = pageLost
-		s.report(Corrupt, f, 0, true, "the file has %d bytes, at least %d are needed", len(b), pageBytes)
+		s.report(Corrupt, f, 0, true, "the file has %d bytes, at least %d are needed", f.bytes, pageBytes)
 		return nil
+	}
+	var page [pageBytes]byte
+	b := page[:]
+	if _, err := file.ReadAt(b, 0); err != nil && err != io.EOF {
+		return fmt.Errorf("wal: read %s: %w", f.name, err)
 	}
 	var h [2]segmentHeader
 	for i, off := range [2]int64{0, headerCopy} {
@@ -191,20 +245,21 @@ func (s *survey) walk(i int) error {
 	if f.page == pageNewer || f.bytes < pageBytes {
 		return nil
 	}
-	data, err := s.load(f, -1)
+	file, err := s.open(f)
 	if err != nil {
 		return err
 	}
+	defer file.Close()
 	if f.page == pageUsed && f.bytes < f.h.size {
 		s.report(Corrupt, f, f.bytes, true, "the file has %d bytes, its header says %d", f.bytes, f.h.size)
 	}
-	w := walker{data: data, salt: f.h.salt, proven: i < s.used, prev: f.h.before.sum, scratch: s.scratch}
-	w.data = data[:len(data)&^(sectorBytes-1)]
+	w := &s.walker
+	*w = walker{win: &s.win, salt: f.h.salt, proven: i < s.used, prev: f.h.before.sum, each: s.each, step: s.tell, parsed: w.parsed, scratch: w.scratch, crews: w.crews}
 	if f.page != pageUsed {
-		if s.unused(i, data) {
-			return nil
+		if s.unused(i) {
+			return s.readError(f)
 		}
-		w.salt, w.broken = anySalt(data), true
+		w.salt, w.broken = s.anySalt(), true
 	}
 	w.visit = func(g *finding) error {
 		if g.verdict != Clean {
@@ -213,8 +268,11 @@ func (s *survey) walk(i int) error {
 		return s.visit(f, g)
 	}
 	err = w.run()
+	if s.win.err != nil {
+		return s.readError(f)
+	}
 	f.end, f.cutFrom, f.limit, f.proof, f.sealed = w.end, w.cutFrom, w.limit, w.proof, w.sealed
-	s.prev, s.scratch = w.prev, w.scratch
+	s.prev = w.prev
 	if w.newer {
 		s.report(Newer, f, 0, true, "a record has a format above %d", recordFormat)
 	}
@@ -224,14 +282,21 @@ func (s *survey) walk(i int) error {
 	return err
 }
 
+func (s *survey) readError(f *segmentFile) error {
+	if s.win.err == nil {
+		return nil
+	}
+	return fmt.Errorf("wal: %s: %w", f.name, s.win.err)
+}
+
 // unused judges a file without a readable header; false if its records should be shown all the same.
-func (s *survey) unused(i int, data []byte) bool {
+func (s *survey) unused(i int) bool {
 	f := &s.files[i]
-	if i > s.used && isZero(data) {
+	if i > s.used && s.win.end(0) == 0 {
 		return true // a spare
 	}
-	f.limit = int64(len(data))
-	proven := i < s.used || anyWatermark(data)
+	f.limit = s.win.size
+	proven := i < s.used || s.anyWatermark()
 	switch {
 	case proven:
 		s.report(Corrupt, f, 0, true, "neither copy of the segment's header can be read")
@@ -245,10 +310,10 @@ func (s *survey) unused(i int, data []byte) bool {
 }
 
 // anySalt finds the salt of a segment whose header is lost.
-func anySalt(data []byte) uint64 {
+func (s *survey) anySalt() uint64 {
 	var h header
-	for x := pageBytes; x < len(data); x += sectorBytes {
-		if decodeHeader(data[x:], 0, &h) == headerGood {
+	for x := int64(pageBytes); x < s.win.size; x += sectorBytes {
+		if decodeHeader(s.win.view(x, headerBytes), 0, &h) == headerGood {
 			return h.salt
 		}
 	}
@@ -256,10 +321,10 @@ func anySalt(data []byte) uint64 {
 }
 
 // anyWatermark says whether some record tells that this segment's beginning was synced.
-func anyWatermark(data []byte) bool {
+func (s *survey) anyWatermark() bool {
 	var h header
-	for x := pageBytes; x < len(data); x += sectorBytes {
-		if decodeHeader(data[x:], 0, &h) == headerGood && h.synced > 0 {
+	for x := int64(pageBytes); x < s.win.size; x += sectorBytes {
+		if decodeHeader(s.win.view(x, headerBytes), 0, &h) == headerGood && h.synced > 0 {
 			return true
 		}
 	}
@@ -286,7 +351,7 @@ func (s *survey) checkPage(f *segmentFile, i int) {
 
 // neverWritten says whether a sector of the page may be zeros because a power cut came between.
 func (s *survey) neverWritten(f *segmentFile, off int64) bool {
-	return f.proof == 0 && &s.files[s.used] == f && isZero(s.buf[off:off+sectorBytes])
+	return f.proof == 0 && &s.files[s.used] == f && isZero(s.win.view(off, sectorBytes))
 }
 
 // checkLinks sees to it that each segment goes on where the one before it ends.

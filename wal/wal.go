@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"path"
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	"balsa/wal/vfs"
@@ -54,8 +53,12 @@ type Options struct {
 	FS           vfs.FS
 	Dir          string
 	SegmentBytes int64                 // full size of a segment; 0 is 64 MiB, at least 64 KiB
+	SpareBytes   int64                 // how much lies ready beyond the active segment; at least one segment does
 	Random       func() uint64         // salts; must be set
 	Keep         func(kind uint8) bool // kinds whose entries Open returns; nil is none
+	// Each lends hands to Open: it runs do(0) to do(n-1), beside each other if it can, and returns when all are done.
+	// nil: one after another. What Open finds does not depend on it.
+	Each func(n int, do func(i int))
 }
 
 func (o Options) withDefaults() Options {
@@ -75,8 +78,8 @@ func (o *Options) segmentSize(seq uint64) int64 {
 }
 
 // Log is an open log. One goroutine owns it: Append, Truncate, SetHardState, SetFounding, PublishSynced, Take, Release
-// and Read only touch memory (Read: the disk, too) and decide where every byte goes. Batch.Write and Batch.Sync do
-// what was decided, in the order of Take, from any one goroutine at a time; Prepare may run beside both.
+// Retire and Read only touch memory (Read: the disk, too) and decide where every byte goes. Batch.Write and Batch.Sync do
+// what was decided, in the order of Take, from any one goroutine at a time; Fill may run beside both.
 type Log struct {
 	o    Options
 	lock io.Closer
@@ -93,24 +96,22 @@ type Log struct {
 	out      []*Batch // taken and not released, in order
 	free     []*Batch
 	readers  readers
-	spare    struct { // a spare found at Open that has not the size that it would get now
-		seq  uint64
-		size int64
-	}
+	bases    []base // of the segments of the log, oldest first
 
 	// everybody's
-	durable  atomic.Uint64 // segment and bytes of it that are synced: see place
-	failed   atomic.Pointer[failure]
-	active   atomic.Uint64 // the segment that Write writes to
-	prepared atomic.Uint64 // the newest spare that is ready
+	durable atomic.Uint64 // segment and bytes of it that are synced: see place
+	failed  atomic.Pointer[failure]
+	active  atomic.Uint64 // the segment that Write writes to
+	spares  spares
 
-	mu        sync.Mutex // held to make a spare or to take it
-	spareFile vfs.File   // of segment prepared, or nil
-
-	file vfs.File // the active segment's; the writer's
+	file     vfs.File // the active segment's; the writer's
+	unsynced bool     // it was written to since its last sync
 }
 
 type failure struct{ err error }
+
+// base is the last entry before a segment.
+type base struct{ seq, index, term uint64 }
 
 // place packs a segment and an offset of it into a word that grows as the log does.
 func place(seq uint64, off int64) uint64 { return seq<<32 | uint64(off/sectorBytes) }
@@ -156,9 +157,6 @@ func (l *Log) Append(e *Entry) {
 		h.prevTerm = unknownTerm
 	default:
 		panic(fmt.Sprintf("wal: entry (%d, term %d) after (%d, term %d)", e.Index, e.Term, l.last, l.lastTerm))
-	}
-	if h.bodySum == 0 {
-		h.bodySum = Sum(e)
 	}
 	at := l.put(&h, e.Body)
 	if h.flags&flagRewrite != 0 {
@@ -207,6 +205,27 @@ func (l *Log) SetFounding(body []byte) {
 	}
 }
 
+// Retire says that the entries up to index are kept elsewhere: the segments that hold nothing else are not of the log
+// any more. Their files are used again once a later segment's header that says so is durable. Nothing up to index may
+// be truncated from now on. First is then the oldest entry in what is left.
+func (l *Log) Retire(index uint64) {
+	if index > l.last {
+		panic(fmt.Sprintf("wal: retire up to %d: the log ends at %d", index, l.last))
+	}
+	n := 0
+	for n+1 < len(l.bases) && l.bases[n+1].index <= index {
+		n++
+	}
+	if n == 0 {
+		return
+	}
+	l.bases = slices.Delete(l.bases, 0, n)
+	from := l.bases[0]
+	l.drop(from.index, from.term)
+	l.seg.oldest = from.seq
+	l.readers.drop(from.seq)
+}
+
 // PublishSynced puts a sync record into the pending batch if something synced is not yet told so by a later record:
 // then damage to it can be told from a torn tail. The record needs no sync of its own.
 func (l *Log) PublishSynced() {
@@ -245,15 +264,19 @@ func (l *Log) encode(h *header, body []byte) loc {
 		h.flags |= flagVoteless
 	}
 	h.whiten = whitener(body, h.at+headerBytes)
-	pos := len(b.buf)
+	pos, size := len(b.buf), h.size()
 	b.recs = append(b.recs, pos)
-	b.buf = grow(b.buf, int(h.size()))
+	b.buf = grow(b.buf, int(size))
 	rec := b.buf[pos:]
-	h.encode(rec)
 	n := copy(rec[headerBytes:], body)
+	if h.bodySum == 0 && h.typ == TypeEntry {
+		e := h.entry(body)
+		h.bodySum = sumInPlace(&e, rec)
+	}
+	h.encode(rec)
 	whiten(rec[headerBytes:headerBytes+n], h.whiten)
 	fill(rec[headerBytes+n:], padByte)
-	return loc{uint32(l.seg.seq), uint32((l.off + h.at) / recordAlign), uint32(h.size() / recordAlign)}
+	return loc{uint32(l.seg.seq), uint32((l.off + h.at) / recordAlign), uint32(size / recordAlign)}
 }
 
 // room makes sure that a record of n bytes fits into the open batch.
@@ -331,6 +354,8 @@ func (l *Log) roll() {
 	next.size = l.sizeOf(next.seq)
 	next.before.salt, next.before.sum, next.before.end = l.seg.salt, l.prev, l.off
 	l.seg, l.off, l.sealed = next, pageBytes, false
+	l.bases = append(l.bases, base{next.seq, l.last, l.lastTerm})
+	b.oldest = next.oldest
 	from := len(b.buf)
 	b.buf = grow(b.buf, pageBytes)
 	encodePage(b.buf[from:], &next, &l.stateMark)
@@ -346,19 +371,17 @@ func (l *Log) roll() {
 	l.encode(&h, nil)
 }
 
-func (l *Log) sizeOf(seq uint64) int64 {
-	if seq == l.spare.seq {
-		return l.spare.size
-	}
-	return l.o.segmentSize(seq)
-}
-
 func grow(b []byte, n int) []byte {
-	b = slices.Grow(b, n)
+	if len(b)+n > cap(b) {
+		b = slices.Grow(b, n)
+	}
 	return b[:len(b)+n]
 }
 
 func fill(b []byte, v byte) {
+	for words := uint64(v) * 0x0101010101010101; len(b) >= 8; b = b[8:] {
+		le.PutUint64(b, words)
+	}
 	for i := range b {
 		b[i] = v
 	}
@@ -394,13 +417,12 @@ func Create(o Options, founding []byte) error {
 	l.pending = l.newBatch()
 	l.roll()
 	l.finish()
-	f, err := makeSegment(o.FS, o.Dir, 1, l.seg.size, l.pending.buf)
-	if err != nil {
+	m := maker{fs: o.FS, dir: o.Dir, seq: 1, size: l.seg.size}
+	if err := m.makeFirst(l.pending.buf); err != nil {
 		return err
 	}
 	if err := o.FS.SyncDir(path.Dir(path.Clean(o.Dir))); err != nil {
-		f.Close()
 		return fmt.Errorf("wal: create: %w", err)
 	}
-	return f.Close()
+	return nil
 }

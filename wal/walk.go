@@ -38,13 +38,15 @@ type finding struct {
 //	         after it; cut from x
 //	suspect  neither: kept, and what is after it is looked at in its own right
 type walker struct {
-	data   []byte
+	win    *window
 	salt   uint64
 	proven bool // all of it, by a later segment
+	each   func(n int, do func(i int))
+	step   func(x int64) // is told now and then how far it is, if not nil
 	visit  func(*finding) error
 
 	proof   int64  // highest watermark that any batch tells
-	limit   int64  // after the last sector that is not all zero
+	limit   int64  // after the last sector that is not all zero; below 0 while nobody needs it
 	prev    uint64 // checksum of the last good header
 	broken  bool   // prev is not what the next header names: something between is lost
 	end     int64  // where the next batch goes
@@ -53,12 +55,29 @@ type walker struct {
 	newer   bool
 	parsed  []finding
 	scratch []byte
+	crews   []crew
 }
 
 func (w *walker) run() error {
-	w.survey()
+	w.limit, w.proof = -1, 1<<62
+	if !w.proven {
+		w.survey(pageBytes)
+	}
 	x := int64(pageBytes)
-	for x < w.limit && !w.sealed {
+	for !w.sealed {
+		var err error
+		if x, err = w.wholeBatches(x); err != nil {
+			return err
+		}
+		if w.sealed || w.win.err != nil {
+			break
+		}
+		if w.limit < 0 {
+			w.survey(x)
+		}
+		if x >= w.limit {
+			break
+		}
 		n, err := w.batch(x)
 		if err != nil {
 			return err
@@ -69,42 +88,50 @@ func (w *walker) run() error {
 		x += n
 	}
 	w.end = x
-	if w.sealed && x < w.limit {
+	if w.limit < 0 {
+		w.limit = w.win.end(x)
+	}
+	if w.win.err == nil && w.sealed && x < w.limit {
 		return w.visit(&finding{kind: foundGap, off: x, size: w.limit - x, verdict: Corrupt, reason: "bytes after the seal"})
 	}
-	return nil
+	return w.win.err
 }
 
-// survey finds the end of what was written and the highest watermark that any batch tells.
-func (w *walker) survey() {
-	w.limit = pageBytes
-	for x := int64(len(w.data)) &^ (sectorBytes - 1); x > pageBytes; x -= sectorBytes {
-		if !isZero(w.data[x-sectorBytes : x]) {
-			w.limit = x
-			break
-		}
+// survey finds the end of what was written from x on, and the highest watermark that any batch there tells.
+func (w *walker) survey(from int64) {
+	w.limit = from
+	proof := int64(0)
+	if page := w.win.view(0, pageBytes); len(page) == pageBytes {
+		proof = decodeNote(page[noteOffset:], w.salt)
 	}
-	w.proof = decodeNote(w.data[noteOffset:], w.salt)
 	var h header
 	var t trailer
-	for x := int64(pageBytes); x < w.limit; {
-		switch decodeHeader(w.data[x:], w.salt, &h) {
+	inside := from // up to here it is a batch whose first header was read
+	for x := from; x < w.win.size; x += sectorBytes {
+		b := w.win.view(x, sectorBytes)
+		if isZero(b) {
+			continue
+		}
+		w.limit = x + sectorBytes
+		if x < inside {
+			continue
+		}
+		switch decodeHeader(b, w.salt, &h) {
 		case headerGood:
-			w.proof = max(w.proof, h.synced)
+			proof = max(proof, h.synced)
 			if h.at == 0 {
-				x += h.batch
+				inside = x + h.batch
 				continue
 			}
 		case headerNewer:
 			w.newer = true
 		}
-		x += sectorBytes
-		if x <= w.limit && decodeTrailer(w.data[x-trailerBytes:], w.salt, &t) {
-			w.proof = max(w.proof, t.synced)
+		if decodeTrailer(b[sectorBytes-trailerBytes:], w.salt, &t) {
+			proof = max(proof, t.synced)
 		}
 	}
-	if w.proven {
-		w.proof = w.limit
+	if !w.proven {
+		w.proof = proof
 	}
 }
 
@@ -121,13 +148,13 @@ type span struct {
 // measure looks for anything that tells how long the batch at x is: its first header, another one, its trailer.
 func (w *walker) measure(x int64) span {
 	s := span{next: w.limit}
-	end := int64(len(w.data))
+	end := w.win.size
 	for p := x; p < w.limit; p += recordAlign {
 		var h header
 		if p > x && p%sectorBytes == 0 && w.trailerAt(x, p, &s) {
 			return s
 		}
-		if decodeHeader(w.data[p:], w.salt, &h) != headerGood || (p-h.at)%sectorBytes != 0 {
+		if decodeHeader(w.win.view(p, headerBytes), w.salt, &h) != headerGood || (p-h.at)%sectorBytes != 0 {
 			continue
 		}
 		switch start := p - h.at; {
@@ -145,7 +172,7 @@ func (w *walker) measure(x int64) span {
 }
 
 func (w *walker) trailer(x, end int64, t *trailer) bool {
-	return decodeTrailer(w.data[end-trailerBytes:], w.salt, t) && t.start == x
+	return end-x <= maxBatchBytes && decodeTrailer(w.win.view(end-trailerBytes, trailerBytes), w.salt, t) && t.start == x
 }
 
 func (w *walker) trailerAt(x, end int64, s *span) bool {
@@ -197,15 +224,17 @@ const maxStrayBits = 16
 // strayBits says whether what is set from x on is too little to be what is left of a batch.
 func (w *walker) strayBits(x int64) bool {
 	n := 0
-	for ; x < w.limit && n <= maxStrayBits; x++ {
-		n += bits.OnesCount8(w.data[x])
+	for ; x < w.limit && n <= maxStrayBits; x += sectorBytes {
+		for _, b := range w.win.view(x, sectorBytes) {
+			n += bits.OnesCount8(b)
+		}
 	}
 	return n <= maxStrayBits
 }
 
 func (w *walker) untilZero(x, end int64) int64 {
 	for ; x < end; x += sectorBytes {
-		if isZero(w.data[x : x+sectorBytes]) {
+		if isZero(w.win.view(x, sectorBytes)) {
 			break
 		}
 	}
@@ -242,6 +271,7 @@ func (w *walker) torn(x, size int64) error {
 func (w *walker) parse(x int64, s *span) bool {
 	w.parsed = w.parsed[:0]
 	whole, last := true, false
+	data := w.win.view(x, s.size)
 	p, end, number := x, x+s.size-trailerBytes, 0
 	prev, broken := w.prev, w.broken
 	for p < end && !last {
@@ -258,7 +288,7 @@ func (w *walker) parse(x int64, s *span) bool {
 		w.fillHole(f.h.number - number)
 		number = f.h.number + 1
 		f.size = f.h.size()
-		f.body = w.data[p+headerBytes : p+headerBytes+int64(f.h.body)]
+		f.body = data[p-x+headerBytes : p-x+headerBytes+int64(f.h.body)]
 		if !w.bodyFits(&f) {
 			f.bad, f.reason, whole = true, "checksum of the body is wrong", false
 		}
@@ -267,7 +297,7 @@ func (w *walker) parse(x int64, s *span) bool {
 		}
 		prev, broken = f.h.sum, false
 		last = f.h.flags&flagLast != 0
-		rest := w.data[p+headerBytes+int64(f.h.body) : p+f.size]
+		rest := data[p-x+headerBytes+int64(f.h.body) : p-x+f.size]
 		p += f.size
 		w.parsed = append(w.parsed, f)
 		if !isAll(rest, padByte) {
@@ -281,7 +311,7 @@ func (w *walker) parse(x int64, s *span) bool {
 	case s.tail:
 		w.fillHole(s.t.records - number)
 	}
-	if p < end && !isAll(w.data[p:end], padByte) || !s.tail {
+	if p < end && !isAll(data[p-x:end-x], padByte) || !s.tail {
 		w.parsed = append(w.parsed, finding{kind: foundGap, off: min(p, end), size: x + s.size - min(p, end), reason: "filling or trailer damaged"})
 		whole = false
 	}
@@ -310,7 +340,7 @@ func (s *span) ending(x int64) finding {
 
 // header decodes a header at p that belongs to the batch at x and lies, with its body, within it.
 func (w *walker) header(p, x, size int64, h *header) bool {
-	return decodeHeader(w.data[p:], w.salt, h) == headerGood && p-h.at == x && h.batch == size && p+h.size() <= x+size-trailerBytes
+	return decodeHeader(w.win.view(p, headerBytes), w.salt, h) == headerGood && p-h.at == x && h.batch == size && p+h.size() <= x+size-trailerBytes
 }
 
 func (w *walker) bodyFits(f *finding) bool {

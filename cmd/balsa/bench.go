@@ -20,9 +20,10 @@ func benchCommand(s *streams) *cobra.Command {
 		benchSuiteCommand(s, "commit", "acknowledged puts, closed loop"),
 		benchSuiteCommand(s, "read", "linearizable gets, closed loop"),
 		benchElectionCommand(s),
+		benchWALCommand(s),
 		benchWireCommand(s),
 		benchHelperCommand(s))
-	for _, name := range []string{"mixed", "wal", "all", "ab", "compare"} {
+	for _, name := range []string{"mixed", "all", "ab", "compare"} {
 		cmd.AddCommand(laterCommand(name))
 	}
 	return cmd

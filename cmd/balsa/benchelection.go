@@ -21,7 +21,7 @@ func benchElectionCommand(s *streams) *cobra.Command {
 	c := bench.ElectionConfig{}
 	var nodes int
 	var dir string
-	output := newChoice("text", "json")
+	output, profile := newChoice("text", "json"), newChoice("shared", "dedicated")
 	cmd := &cobra.Command{
 		Use: "election", Short: "the leader taken away, again and again, while a client writes", Args: noWords,
 		Long: `election starts servers of its own, takes the leader away and measures from that moment: until another server
@@ -32,7 +32,7 @@ At the end it reads back every acknowledged write.
   pause       SIGSTOP, then SIGCONT
   partition   the leader hears and says nothing, silently, then does again
   transfer    SIGTERM: leadership is handed over; it is started again afterwards`,
-		Example: "balsa bench election --case kill --trials 20\nbalsa bench election --case kill,pause,partition --trials 100 --out results",
+		Example: "balsa bench election --case kill --trials 20\nbalsa bench election --trials 100 --out results\nbalsa bench election --case partition --profile dedicated",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("cluster") {
 				return usagef("bench election harms servers of its own: --local N, no --cluster")
@@ -43,7 +43,8 @@ At the end it reads back every acknowledged write.
 			if nodes < 3 || nodes > 9 {
 				return usagef("--local is %d, want 3 to 9 servers: fewer have no majority without their leader", nodes)
 			}
-			times := &serveFlags{timeout: c.ElectionTimeout, heartbeat: c.Heartbeat}
+			c.Profile = profile.value
+			times := &serveFlags{timeout: c.ElectionTimeout, heartbeat: c.Heartbeat, profile: profile}
 			if err := times.checkTimes(); err != nil {
 				return err
 			}
@@ -55,6 +56,7 @@ At the end it reads back every acknowledged write.
 	f.IntVar(&c.Trials, "trials", 20, "of each case")
 	f.IntVar(&nodes, "local", 3, "so many servers, started here")
 	f.StringVar(&dir, "dir", "", "where their data lives (default: a temporary directory)")
+	f.Var(profile, "profile", "of the servers: see balsa serve --help")
 	f.DurationVar(&c.ElectionTimeout, "election-timeout", 0, "of the servers (default: their own choice)")
 	f.DurationVar(&c.Heartbeat, "heartbeat", 0, "of the servers (default: their own choice)")
 	f.Uint64Var(&c.Seed, "seed", 1, "of the moments of the faults")
@@ -75,7 +77,7 @@ func runElection(ctx context.Context, s *streams, c bench.ElectionConfig, nodes 
 		return exec.Command(binary, append([]string{"bench", "helper"}, args...)...)
 	}
 	c.Start = func(ctx context.Context) (bench.Victims, error) {
-		serve := []string{"--chaos", "--log-format", "json"}
+		serve := []string{"--chaos", "--log-format", "json", "--profile", c.Profile}
 		if c.ElectionTimeout != 0 {
 			serve = append(serve, "--election-timeout", c.ElectionTimeout.String())
 		}

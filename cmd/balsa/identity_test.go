@@ -82,9 +82,16 @@ func (c *town) wantValue(key, want string) {
 	}
 }
 
+// change makes a change. One that is refused because a server was started a moment ago, and its leader has not heard it
+// yet, is asked for again.
 func (c *town) change(ch client.Change) {
 	c.t.Helper()
-	if _, err := c.client.Change(c.ctx, &ch, patience, nil); err != nil {
+	_, err := c.client.Change(c.ctx, &ch, patience, nil)
+	for err != nil && c.ctx.Err() == nil && strings.Contains(err.Error(), "no quorum of the wanted voters") {
+		time.Sleep(20 * time.Millisecond)
+		_, err = c.client.Change(c.ctx, &ch, patience, nil)
+	}
+	if err != nil {
 		c.t.Fatalf("%s: %v", tellChange(&ch), err)
 	}
 }

@@ -24,7 +24,8 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
-		Cmds:                map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits},
+		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "", // writes what is printed now into the golden parts
+		Cmds:                map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "makelog": makelog},
 		Setup: func(e *testscript.Env) error {
 			e.Vars = append(e.Vars, asBalsa+"=1")
 			return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
@@ -16,35 +17,61 @@ import (
 
 func walCommand(s *streams) *cobra.Command {
 	cmd := group("wal", "look into a server's log",
-		walListCommand(s), walDumpCommand(s), walVerifyCommand(s), walDamageCommand(s))
-	for _, name := range []string{"stat", "tail", "diff", "repair", "bench"} {
-		cmd.AddCommand(laterCommand(name))
-	}
+		walListCommand(s), walDumpCommand(s), walVerifyCommand(s), walStatCommand(s), walTailCommand(s), walDiffCommand(s),
+		walRepairCommand(s), walDamageCommand(s), walBenchCommand(s))
 	return cmd
 }
 
-// oneDir takes the directory that every word of wal has.
+// oneDir takes the directory that most words of wal have.
 func oneDir(cmd *cobra.Command, args []string) error {
 	if len(args) != 1 {
 		return usagef("usage: %s", cmd.UseLine())
 	}
-	info, err := os.Stat(args[0])
+	return isDir(cmd, args[0])
+}
+
+func isDir(cmd *cobra.Command, name string) error {
+	info, err := os.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
-		return &fault{exitFailed, fmt.Errorf("%s: %s is no directory", cmd.CommandPath(), args[0])}
+		return &fault{exitFailed, fmt.Errorf("%s: %s is no directory", cmd.CommandPath(), name)}
 	}
 	return err
+}
+
+// dirOrFile takes a log's directory, or one segment's file, copied or not.
+func dirOrFile(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return usagef("usage: %s", cmd.UseLine())
+	}
+	_, err := os.Stat(args[0])
+	if errors.Is(err, fs.ErrNotExist) {
+		return &fault{exitFailed, fmt.Errorf("%s: %s is no directory and no file", cmd.CommandPath(), args[0])}
+	}
+	return err
+}
+
+// scanLog reads a log, or one segment's file, with a progress bar where that takes long.
+func scanLog(s *streams, name string, o wal.ScanOptions, visit func(*wal.Record) error) (wal.Report, error) {
+	if info, err := os.Stat(name); err == nil && !info.IsDir() {
+		name, o.File = filepath.Split(name)
+		name = filepath.Clean(name) // "." where nothing is left
+	}
+	bar := newProgress(s, "reading")
+	defer bar.end()
+	o.Each, o.Progress = beside, bar.step
+	return wal.ScanWith(vfs.OS, name, o, visit)
 }
 
 func walListCommand(s *streams) *cobra.Command {
 	output := newChoice("text", "json")
 	cmd := &cobra.Command{
-		Use: "ls DIR", Short: "list the segments", Args: oneDir, DisableFlagsInUseLine: true,
+		Use: "ls DIR", Short: "list the segments", Args: dirOrFile, DisableFlagsInUseLine: true,
 		RunE: func(_ *cobra.Command, args []string) error {
-			segments, err := wal.List(vfs.OS, args[0])
+			report, err := scanLog(s, args[0], wal.ScanOptions{}, nil)
 			if err != nil {
 				return fmt.Errorf("wal ls: %w", err)
 			}
-			return writeSegments(s, segments, output.value == "json")
+			return writeSegments(s, report.Segments, output.value == "json")
 		},
 	}
 	cmd.Flags().VarP(output, "output", "o", "form of the answers")
@@ -54,8 +81,8 @@ func walListCommand(s *streams) *cobra.Command {
 func walVerifyCommand(s *streams) *cobra.Command {
 	output := newChoice("text", "json")
 	cmd := &cobra.Command{
-		Use: "verify DIR", Short: "check every record and say what is wrong", Args: oneDir, DisableFlagsInUseLine: true,
-		Long: "verify reads every record of a log, also beside a live server, and tells all that is not valid.\n\n" +
+		Use: "verify DIR", Short: "check every record and say what is wrong", Args: dirOrFile, DisableFlagsInUseLine: true,
+		Long: "verify reads every record of a log, also beside a live server, or of one segment's file, and tells all that is not valid.\n\n" +
 			exitCodesHelp[strings.Index(exitCodesHelp, "balsa wal verify"):],
 		RunE: func(_ *cobra.Command, args []string) error {
 			return walVerify(s, args[0], output.value == "json")

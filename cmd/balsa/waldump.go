@@ -3,13 +3,16 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"balsa/kv"
 	"balsa/wal"
@@ -29,34 +32,56 @@ var recordTypes = []string{"founding", "entry", "hardstate", "truncate", "sync",
 
 // dumpFilter says which records are shown.
 type dumpFilter struct {
-	from, to, term uint64
-	typ, key       string
-	set            func(flag string) bool
+	from, to, term   uint64
+	typ, key, prefix string
+	limit            int
+	set              func(flag string) bool
 }
 
 func walDumpCommand(s *streams) *cobra.Command {
 	var f dumpFilter
 	output := newChoice("text", "json")
 	cmd := &cobra.Command{
-		Use: "dump DIR", Short: "print every record", Args: oneDir, DisableFlagsInUseLine: true,
-		Long:    "dump prints the records of a log, oldest first, also beside a live server. Damage is shown where it is, and passed.",
-		Example: "balsa wal dump data/1\nbalsa wal dump data/1 -o json --type entry --key colour",
+		Use: "dump DIR", Short: "print every record", Args: dirOrFile, DisableFlagsInUseLine: true,
+		Long: `dump prints the records of a log, oldest first, also beside a live server. Damage is shown where it is, and passed.
+Instead of a directory it takes one segment's file, also a copy under another name.`,
+		Example: "balsa wal dump data/1\nbalsa wal dump data/1 -o json --type entry --key colour\nbalsa wal dump copied-segment --from 100 --to 120",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f.set = cmd.Flags().Changed
-			if f.set("type") && !contains(recordTypes, f.typ) {
-				return usagef("--type %q: want one of %s", f.typ, strings.Join(recordTypes, ", "))
+			if err := f.check(cmd); err != nil {
+				return err
 			}
 			return walDump(s, args[0], &f, output.value == "json")
 		},
 	}
 	flags := cmd.Flags()
 	flags.VarP(output, "output", "o", "form of the answers")
+	f.register(flags)
+	flags.IntVar(&f.limit, "limit", 0, "stop after so many records")
+	return cmd
+}
+
+// register adds the flags that dump and tail share.
+func (f *dumpFilter) register(flags *pflag.FlagSet) {
 	flags.Uint64Var(&f.from, "from", 0, "from this index on")
 	flags.Uint64Var(&f.to, "to", 0, "up to this index")
 	flags.StringVar(&f.typ, "type", "", "only records of this type: "+strings.Join(recordTypes, ", "))
 	flags.Uint64Var(&f.term, "term", 0, "only records of this term")
 	flags.StringVar(&f.key, "key", "", "only entries with a command on this key")
-	return cmd
+	flags.StringVar(&f.prefix, "prefix", "", "only entries with a command on a key that begins so")
+}
+
+func (f *dumpFilter) check(cmd *cobra.Command) error {
+	f.set = cmd.Flags().Changed
+	if f.set("type") && !contains(recordTypes, f.typ) {
+		return usagef("--type %q: want one of %s", f.typ, strings.Join(recordTypes, ", "))
+	}
+	if f.set("from") && f.set("to") && f.from > f.to {
+		return usagef("--from %d is above --to %d", f.from, f.to)
+	}
+	if f.set("limit") && f.limit < 1 {
+		return usagef("--limit is %d, want 1 or more", f.limit)
+	}
+	return nil
 }
 
 // recordJSON is a record of a dump. A command of several entries stands at the last of them.
@@ -70,6 +95,7 @@ type recordJSON struct {
 	Synced  bool     `json:"synced"`
 	Kind    string   `json:"kind,omitempty"` // of an entry
 	Time    int64    `json:"time,omitempty"` // log time of an entry, ns
+	Sum     string   `json:"sum,omitempty"`  // portable checksum of an entry, in hex: the same on every server
 	Vote    uint16   `json:"vote,omitempty"` // of a hard state
 	From    uint64   `json:"from,omitempty"` // of a truncation: entries from here on are void
 	Rewrite bool     `json:"rewrite,omitempty"`
@@ -89,25 +115,39 @@ type opJSON struct {
 	Encoded []string `json:"encoded,omitempty"`
 }
 
-func walDump(s *streams, dir string, f *dumpFilter, asJSON bool) error {
+// errEnough ends a scan early.
+var errEnough = errors.New("enough")
+
+func walDump(s *streams, name string, f *dumpFilter, asJSON bool) error {
 	out := bufio.NewWriterSize(s.out, 64<<10)
 	defer out.Flush()
 	var parts partReader
-	_, err := wal.Scan(vfs.OS, dir, func(r *wal.Record) error {
+	shown := 0
+	_, err := scanLog(s, name, wal.ScanOptions{}, func(r *wal.Record) error {
 		commands := parts.commands(r)
 		if !f.shows(r, commands) {
 			return nil
 		}
-		if asJSON {
-			return writeJSON(out, recordAsJSON(r, commands))
+		if err := writeRecord(out, r, commands, asJSON); err != nil {
+			return err
 		}
-		_, err := fmt.Fprintln(out, recordAsText(r, commands))
-		return err
+		if shown++; shown == f.limit {
+			return errEnough
+		}
+		return nil
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errEnough) {
 		return fmt.Errorf("wal dump: %w", err)
 	}
 	return out.Flush()
+}
+
+func writeRecord(out io.Writer, r *wal.Record, commands []kv.Command, asJSON bool) error {
+	if asJSON {
+		return writeJSON(out, recordAsJSON(r, commands))
+	}
+	_, err := fmt.Fprintln(out, recordAsText(r, commands))
+	return err
 }
 
 func (f *dumpFilter) shows(r *wal.Record, commands []kv.Command) bool {
@@ -116,11 +156,12 @@ func (f *dumpFilter) shows(r *wal.Record, commands []kv.Command) bool {
 		return false
 	case f.set("type") && r.Type.String() != f.typ:
 		return false
-	case f.set("key"):
-		key := []byte(unmarkWord(f.key))
-		return slices.ContainsFunc(commands, func(c kv.Command) bool { return bytes.Equal(c.Key, key) })
 	}
-	return true
+	key, prefix := []byte(unmarkWord(f.key)), []byte(unmarkWord(f.prefix))
+	if f.set("key") && !slices.ContainsFunc(commands, func(c kv.Command) bool { return bytes.Equal(c.Key, key) }) {
+		return false
+	}
+	return !f.set("prefix") || slices.ContainsFunc(commands, func(c kv.Command) bool { return bytes.HasPrefix(c.Key, prefix) })
 }
 
 // partReader finds the commands of entries, also of one that spans several.
@@ -174,6 +215,9 @@ func recordAsJSON(r *wal.Record, commands []kv.Command) recordJSON {
 	j := recordJSON{
 		Segment: r.Segment, Offset: r.Offset, Size: r.Size, Type: r.Type.String(), Index: r.Index, Term: r.Term, Synced: r.Synced,
 		Kind: kindNames[r.Entry.Kind], Time: r.Entry.Time, Vote: r.Hard.Vote, From: r.From, Rewrite: r.Rewrite,
+	}
+	if r.Type == wal.TypeEntry {
+		j.Sum = fmt.Sprintf("%016x", r.Entry.Sum)
 	}
 	if r.Verdict != wal.Clean {
 		j.Verdict, j.Reason = r.Verdict.String(), r.Reason
@@ -283,7 +327,7 @@ type problemJSON struct {
 }
 
 func walVerify(s *streams, dir string, asJSON bool) error {
-	report, err := wal.Scan(vfs.OS, dir, nil)
+	report, err := scanLog(s, dir, wal.ScanOptions{}, nil)
 	if err != nil {
 		return fmt.Errorf("wal verify: %w", err)
 	}

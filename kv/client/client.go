@@ -158,7 +158,7 @@ func (c *Client) Do(ctx context.Context, op *Op) (Answer, error) {
 	c.flushSoon()
 	c.mu.Unlock()
 	if ctx.Done() != nil {
-		defer context.AfterFunc(ctx, func() { c.abort(h, token) })()
+		defer context.AfterFunc(ctx, func() { c.abort(ctx, h, token) })()
 	}
 	w.wake.Wait()
 	d := w.done
@@ -203,10 +203,14 @@ func (c *Client) unseat(w *waiter) {
 }
 
 // abort ends an operation whose context is over.
-func (c *Client) abort(h Handle, token uint64) {
+func (c *Client) abort(ctx context.Context, h Handle, token uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.core.Cancel(c.now(), h, token)
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		c.core.Expire(c.now(), h, token)
+	} else {
+		c.core.Cancel(c.now(), h, token)
+	}
 	c.wakeFinished()
 }
 

@@ -16,6 +16,7 @@ const (
 	lateMin      = int64(8 * time.Millisecond) // the shell's grain: sooner would wake its receiver for every operation
 	helloMin     = int64(20 * time.Millisecond)
 	helloMax     = int64(250 * time.Millisecond)
+	helloAgain   = int64(time.Second)      // between two questions to a leader that answers
 	sessionIdle  = int64(30 * time.Second) // nothing outstanding for so long: register anew
 	oneShotUse   = int64(20 * time.Second) // no new command in a one-shot session after so long
 	registerUse  = kv.Horizon / 2          // no registration with a log time told longer ago
@@ -187,6 +188,15 @@ func (c *Core) Cancel(now int64, h Handle, token uint64) {
 	c.now = max(c.now, now)
 	if int(h) < len(c.ops) && c.ops[h].state != stateFree && c.ops[h].token == token {
 		c.giveUp(int32(h), ErrCanceled)
+	}
+}
+
+// Expire is Cancel for an operation whose time is over by its caller's clock: it ends as at its deadline, and says what
+// was tried.
+func (c *Core) Expire(now int64, h Handle, token uint64) {
+	c.now = max(c.now, now)
+	if int(h) < len(c.ops) && c.ops[h].state != stateFree && c.ops[h].token == token {
+		c.giveUp(int32(h), nil)
 	}
 }
 

@@ -103,6 +103,21 @@ func TestLargeCommandGoesInFragments(t *testing.T) {
 	}
 }
 
+// TestAnOperationWhoseCallersTimeIsOverSaysWhatWasTried: the caller's clock may be the first to say so.
+func TestAnOperationWhoseCallersTimeIsOverSaysWhatWasTried(t *testing.T) {
+	f := newCluster(t, 1, CoreConfig{Timeout: 5000 * ms})
+	for _, s := range f.servers {
+		s.up = false
+	}
+	h := f.core.Submit(f.now, put("a", "7"), 0, 1)
+	f.run(300 * ms)
+	f.core.Expire(f.now, h, 1)
+	f.run(301 * ms)
+	if len(f.done) != 1 || f.done[0].Outcome != NotApplied || !strings.Contains(f.done[0].Err.Error(), "no leader among 3 servers (3 silent)") {
+		t.Fatalf("got %+v", f.done)
+	}
+}
+
 func TestNeverSentIsNotApplied(t *testing.T) {
 	f := newCluster(t, 1, CoreConfig{Timeout: 5000 * ms})
 	for _, s := range f.servers {

@@ -15,6 +15,7 @@ func (c *Core) Out(out []wire.Packet) []wire.Packet {
 		}
 	}
 	if l := c.leader; l != nil {
+		c.refresh(l)
 		c.sendQueue(l, &c.reads)
 		c.sendQueue(l, &c.writes)
 		c.sendLarge(l)
@@ -28,6 +29,14 @@ func (c *Core) Out(out []wire.Packet) []wire.Packet {
 	}
 	c.pending = c.pending[:0]
 	return out
+}
+
+// refresh asks the leader again where the servers are, in a datagram that leaves anyway: they come, go and move, and
+// whoever knows none of those that are left finds nobody when this one goes.
+func (c *Core) refresh(l *server) {
+	if c.now-l.askedAt >= helloAgain && (c.reads.front != none || c.writes.front != none) {
+		c.greet(l)
+	}
 }
 
 // frame opens a frame to s in this turn's datagrams.

@@ -67,6 +67,9 @@ func (c *Core) Change(now int64, ch Change) error {
 		return fmt.Errorf("%w: phase %s is held", ErrPending, PhaseStable)
 	}
 	if p := c.Plan(ch.Target); !p.Possible && !ch.Force {
+		if c.tooEarly(&p) {
+			return ErrPending
+		}
 		return fmt.Errorf("%w: %s", ErrNoQuorum, p)
 	}
 	// The first step is taken with the wish in one entry, unless it has to wait.
@@ -210,6 +213,26 @@ func (c *Core) alive(id uint16) bool {
 	}
 	p := c.peer(id)
 	return p != nil && p.boot != 0 && c.now-p.contact < c.cfg.Timeout
+}
+
+// unsure tells whether a server was not heard yet by a leader that waits for it since less than T: nobody can say
+// whether it is alive.
+func (c *Core) unsure(id uint16) bool {
+	p := c.peer(id)
+	return p != nil && p.boot == 0 && c.now-p.contact < c.cfg.Timeout
+}
+
+// tooEarly tells whether those of whom nobody can say it yet could make the plan possible.
+func (c *Core) tooEarly(p *Plan) bool {
+	maybe := func(ids []uint16) (n int) {
+		for _, id := range ids {
+			if c.unsure(id) {
+				n++
+			}
+		}
+		return n
+	}
+	return len(p.OldAlive)+maybe(p.OldVoters) >= p.OldQuorum && len(p.NewAlive)+len(p.NewUnknown)+maybe(p.NewVoters) >= p.NewQuorum
 }
 
 func (c *Core) quorumAlive(ids []uint16) bool {

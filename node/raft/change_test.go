@@ -195,6 +195,8 @@ func TestAHoldEndsWithItsLeaderAndWithTimeSafety11(t *testing.T) {
 
 func TestAChangeThatCannotCommitIsRefusedUnlessForced(t *testing.T) {
 	c := leading(t, Start{Configs: []IndexedConfiguration{{0, voters(1, 2, 3, 4, 5)}}}, 2, 3)
+	c.advance(c.now + c.cfg.Timeout)
+	acked(c, 2, 3)
 	err := c.Change(c.now, Change{Operation: 1, Target: members(1, 4, 5)})
 	if !errors.Is(err, ErrNoQuorum) || !strings.Contains(err.Error(), "[1 4 5]") {
 		t.Fatalf("got %v", err)
@@ -289,6 +291,18 @@ func TestARemovedServerIsToldTrap9(t *testing.T) {
 	check(t, c, "term", c.Term(), uint64(1))
 	r := c.Take().Send
 	check(t, c, "answer to one that does not know", r[len(r)-1].Reason, ReasonRemoved)
+}
+
+// A leader that was elected a moment ago has not heard everybody yet: what depends on who is alive waits.
+func TestAYoungLeaderDoesNotJudgeWhoIsAlive(t *testing.T) {
+	c := leading(t, Start{}, 2)
+	two := Change{Operation: 7, Target: members(1, 3)}
+	check(t, c, "a transfer to one not heard yet", c.Transfer(c.now, 3), ErrPending)
+	check(t, c, "a change that needs it", c.Change(c.now, two), ErrPending)
+	c.advance(c.now + c.cfg.Timeout)
+	acked(c, 2)
+	check(t, c, "a transfer after T", errors.Is(c.Transfer(c.now, 3), ErrNoSuccessor), true)
+	check(t, c, "a change after T", errors.Is(c.Change(c.now, two), ErrNoQuorum), true)
 }
 
 // Told by its leader, or by a voter when it stands: it stands no more, also after a restart, until a later

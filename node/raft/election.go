@@ -30,11 +30,11 @@ func (c *Core) resetElectionWith(timeout int64) {
 // campaignAt is when the next election begins: never inside a promise.
 func (c *Core) campaignAt() int64 { return max(c.electionAt, c.promise.until) }
 
-// mayCampaign tells whether this server may try to lead: not with a damaged log, nor without memory of its votes. It
-// must be a voter of a configuration that may still be the committed one: a server that the newest, uncommitted
+// mayCampaign tells whether this server may try to lead: not with a damaged log, nor without memory of its votes, nor
+// while its disk stalls. It must be a voter of a configuration that may still be the committed one: a server that the newest, uncommitted
 // configuration leaves out may be the only one that can finish it, and does not count itself then.
 func (c *Core) mayCampaign() bool {
-	if c.voteless || c.damage.any() {
+	if c.voteless || c.disk == DiskStalled || c.damage.any() {
 		return false
 	}
 	for i := len(c.configs) - 1; i >= 0; i-- {

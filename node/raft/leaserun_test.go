@@ -78,7 +78,7 @@ func (w *world) without(l *host, each func()) (led, served int64) {
 func TestAShrinkingTimeoutWithItsAnswerLostElectsNobodyInsideALeaseSafety1(t *testing.T) {
 	w, l := leaseWorld(t, 1000*msec)
 	for _, h := range w.hosts {
-		h.core.SetTimeout(100 * msec)
+		h.core.SetTimes(100*msec, h.core.cfg.Heartbeat, h.core.cfg.Resend)
 	}
 	w.now = l.core.Deadline()
 	l.core.Tick(w.now)

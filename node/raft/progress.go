@@ -26,6 +26,7 @@ type peer struct {
 	promised          int64  // the timeout it last promised, 0: unknown
 	lease             lease
 	round, roundSent  uint64
+	disk              uint8 // how it said its disk does
 	heartbeatAt       int64
 	resendAt          int64
 	resendWait        int64
@@ -94,6 +95,7 @@ type PeerStatus struct {
 	Match, Held, Next uint64
 	Probing           bool
 	Contact           int64 // when it last answered
+	Disk              uint8 // how it said its disk does
 }
 
 // Status is a snapshot for people; it allocates.
@@ -114,6 +116,7 @@ type Status struct {
 	Dropped, Violations   uint64       // messages that could not be right; that contradicted what Raft guarantees
 	Removed               uint64       // see Core.Removed
 	Transferring          uint16       // as leader: whom leadership is being handed to
+	Disk                  uint8        // how ours does
 	Withheld              uint64       // answers not given because the term or vote was still being written
 }
 
@@ -122,14 +125,14 @@ func (c *Core) Status() Status {
 	s := Status{Role: c.role, Term: c.hard.Term, Vote: c.hard.Vote, Leader: c.leader, Last: c.log.last, Commit: c.commit,
 		Durable: c.durable, Voteless: c.voteless, Configuration: c.inForce().Configuration.clone(),
 		ConfigurationIndex: c.inForce().Index, Joint: c.joint, Voter: c.self || c.old, PromisedUntil: c.promise.until,
-		Dropped: c.dropped, Violations: c.violations, Withheld: c.withheld, Removed: c.Removed(), Transferring: c.transfer.to}
+		Dropped: c.dropped, Violations: c.violations, Withheld: c.withheld, Removed: c.Removed(), Transferring: c.transfer.to, Disk: c.disk}
 	if c.damage.any() {
 		s.FirstDamaged = c.damage.first()
 	}
 	if c.role == Leader {
 		for i := range c.peers {
 			p := &c.peers[i]
-			s.Peers = append(s.Peers, PeerStatus{p.id, p.match, p.held, p.next, p.probing, p.contact})
+			s.Peers = append(s.Peers, PeerStatus{p.id, p.match, p.held, p.next, p.probing, p.contact, p.disk})
 		}
 	}
 	return s

@@ -19,9 +19,14 @@ func (p *promise) end() { p.until = min(p.until, p.leased) }
 // holds tells whether a vote would break the promise.
 func (p *promise) holds(now int64) bool { return now < p.until }
 
-// SetTimeout changes T from now on: what this server hands out as leader, and how long it waits as candidate. What was
-// promised stays promised.
-func (c *Core) SetTimeout(timeout int64) { c.cfg.Timeout = min(timeout, c.cfg.LargestTimeout) }
+// SetTimes changes T from now on: what this server hands out as leader, and how long it waits as candidate; and with it
+// how often a leader speaks and after what silence anything is repeated. What was promised stays promised.
+func (c *Core) SetTimes(timeout, heartbeat, resend int64) {
+	if c.cfg.ProbeAfter == c.cfg.Heartbeat*5/2 {
+		c.cfg.ProbeAfter = heartbeat * 5 / 2
+	}
+	c.cfg.Timeout, c.cfg.Heartbeat, c.cfg.Resend = min(timeout, c.cfg.LargestTimeout), heartbeat, resend
+}
 
 // restart begins without a promise: what was promised before a crash is forgotten, which is only safe while no lease
 // rests on it. Where the configuration allows leases, the vote is held for the largest timeout there is.

@@ -157,6 +157,8 @@ type Core struct {
 	announce    bool   // and that is still to do
 	change      change
 	transfer    transfer
+	disk        uint8  // how ours does
+	stallTried  bool   // leader: it stalls, and nobody took over
 	seq         uint64 // numbers Append messages
 	round       uint64 // numbers read rounds; never falls while this boot lives
 	reads       reads
@@ -340,6 +342,7 @@ func (c *Core) Take() *Effects {
 		if c.leaving {
 			c.leave()
 		} else {
+			c.stepStall()
 			c.stepTransfer()
 		}
 	} else {
@@ -419,7 +422,7 @@ func (c *Core) becomeFollower(term uint64, leader uint16) {
 
 // endLeadership forgets what only a leader may go by: a held phase ends with its leader, too.
 func (c *Core) endLeadership() {
-	c.leaving, c.announce, c.transfer = false, false, transfer{}
+	c.leaving, c.announce, c.transfer, c.stallTried = false, false, transfer{}, false
 	c.change = change{gaveUp: c.change.gaveUp, departing: c.change.departing[:0]}
 }
 

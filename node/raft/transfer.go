@@ -23,7 +23,8 @@ type transfer struct {
 }
 
 // Transfer hands leadership to a voter; 0 lets the leader choose. It is over when a higher term is seen, or after T,
-// when this server leads on. Until then Propose says ErrTransferring. ErrNotLeader, ErrTransferring, ErrNoSuccessor.
+// when this server leads on. Until then Propose says ErrTransferring. ErrNotLeader, ErrTransferring, ErrNoSuccessor, or
+// ErrPending: a leader this young may not have heard that voter yet.
 func (c *Core) Transfer(now int64, to uint16) error {
 	c.advance(now)
 	if to != 0 && to == c.transfer.to {
@@ -37,6 +38,9 @@ func (c *Core) Transfer(now int64, to uint16) error {
 	}
 	if to == 0 {
 		to = c.successor()
+	}
+	if c.unsure(to) {
+		return ErrPending
 	}
 	if p := c.peer(to); p == nil || !p.voter && !p.oldVoter || !c.alive(to) {
 		return fmt.Errorf("%w: server %d", ErrNoSuccessor, to)
@@ -52,12 +56,12 @@ func (c *Core) beginTransfer(to uint16) {
 	c.transfer.to, c.transfer.until, c.transfer.tellAt = to, c.now+c.cfg.Timeout, c.now
 }
 
-// successor is the voter of the new set with the best log that was heard within T; 0 when there is none.
+// successor is the voter of the new set with the best log that was heard within T, of those whose disks do best; 0 when
+// there is none.
 func (c *Core) successor() uint16 {
 	var best *peer
 	for i := range c.peers {
-		p := &c.peers[i]
-		if p.voter && c.alive(p.id) && (best == nil || p.held > best.held || p.held == best.held && p.match > best.match) {
+		if p := &c.peers[i]; p.voter && c.alive(p.id) && (best == nil || p.leadsBetter(best)) {
 			best = p
 		}
 	}
@@ -65,6 +69,16 @@ func (c *Core) successor() uint16 {
 		return 0
 	}
 	return best.id
+}
+
+func (p *peer) leadsBetter(than *peer) bool {
+	switch {
+	case p.disk != than.disk:
+		return p.disk < than.disk
+	case p.held != than.held:
+		return p.held > than.held
+	}
+	return p.match > than.match
 }
 
 // stepTransfer tells the successor to campaign once it has everything, and everything is committed: what clients wait

@@ -13,15 +13,24 @@
 // After each event the invariants of ledger.go hold; at the end a quorum is
 // healed, the others stay broken in some seeds, and the history is
 // linearizable, every acknowledged write is in the ledger once, each client is
-// served again and equal applied indexes have equal state (ending.go).
+// served again and equal applied indexes have equal state (ending.go). In a few
+// seeds a data directory is cloned or restored: no safety is owed after that,
+// but that a server notices (unbounded.go).
 //
 //	schedule.go   virtual time and random streams
 //	knobs.go      what a seed draws
 //	network.go    links between addresses
 //	server.go     a process: its loop, its disk jobs, its life and death
 //	client.go     clients and what they ask
+//	reader.go     gets and scans at any server
+//	operator.go   changes of the membership, and of who leads
 //	fault.go      fault classes: when, how long, counted hits
-//	ledger.go     invariants after each event (S1 to S9, S11, S13 to S15)
+//	liar.go       forged refusals, datagrams of the past and of others, wrong clocks
+//	disk.go       calls that fail, disks that are full
+//	unbounded.go  cloned and restored directories
+//	ledger.go     invariants after each event (S1 to S9, S11 to S13, S15)
+//	configurations.go  those of the membership (S10)
+//	marks.go      states that a run must have met (E5)
 //	history.go    operations and linearizability per key (E1)
 //	ending.go     what is owed at the end (E1 to E4)
 //	simulation.go one seed from its first event to its verdict

@@ -10,7 +10,8 @@ import (
 
 // ending is what a run owes once its faults are over: a quorum is healed, the
 // others stay broken in some seeds, and within ten election timeouts each
-// client's get, then put, is served (E3). Then all that was told is compared
+// client's get, then put, is served (E3), and nobody leads in the end whose disk
+// hangs for ever (E8). Then all that was told is compared
 // with the ledger (E1, E2, E4).
 type ending struct {
 	*simulation
@@ -68,7 +69,7 @@ func (e *ending) heal() {
 		}
 	}
 	for _, s := range e.servers {
-		s.hangUntil, s.failSyncs = 0, 0
+		s.hangUntil, s.slowUntil, s.ill = 0, 0, illness{}
 		s.disk.Fail(nil)
 	}
 	e.spoil()
@@ -91,11 +92,14 @@ func (e *ending) spoil() {
 		return
 	}
 	r := e.faults.random
+	if l := e.leader(); l != nil && chance(r, 0.3) && e.faults.spares(l) {
+		e.retire(l, 5)
+	}
 	order := append([]*server(nil), e.servers...)
 	r.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 	for _, s := range order {
-		if chance(r, 0.7) && e.faults.spares(s) {
-			e.retire(s, r.IntN(5))
+		if chance(r, 0.7) && !s.gone && e.faults.spares(s) {
+			e.retire(s, r.IntN(6))
 		}
 	}
 }
@@ -103,8 +107,8 @@ func (e *ending) spoil() {
 // stuck says that a sync of this server hangs: only an end of the process ends it.
 func (s *server) stuck() bool { return len(s.unsynced) > 0 }
 
-// retire breaks a server for ever: dead, frozen, or cut off both ways, from
-// what it would hear, or from whom it tells.
+// retire breaks a server for ever: dead, frozen, with a disk that hangs, or cut
+// off both ways, from what it would hear, or from whom it tells.
 func (e *ending) retire(s *server, how int) {
 	e.broken++
 	e.tell("%v stays broken (%d)", s, how)
@@ -117,6 +121,11 @@ func (e *ending) retire(s *server, how int) {
 		s.start()
 		s.pause()
 		s.retired = true
+	case 5:
+		s.hangUntil = never
+		if s == e.leader() {
+			e.met[MarkStallEnding]++
+		}
 	default:
 		for i := range e.net.endpoints {
 			if how != 4 {
@@ -154,7 +163,7 @@ func (e *ending) serve(a *actor) {
 // settle waits until every operation has ended, that on the membership too,
 // and the voters that are left agree.
 func (e *ending) settle() {
-	quiet := e.operator.asked == nil
+	quiet := e.operator.asked == nil && e.stalledLeader() == nil
 	for _, a := range e.actors {
 		quiet = quiet && len(a.flying) == 0
 	}
@@ -235,7 +244,31 @@ func (e *ending) cancelHopeless(k *setting) {
 	e.operator.request(r, longestWait, nil)
 }
 
+// leader is whoever leads the newest term.
+func (e *ending) leader() (best *server) {
+	for _, s := range e.servers {
+		if s.node != nil && s.node.Leading() && (best == nil || s.node.Core().Term() > best.node.Core().Term()) {
+			best = s
+		}
+	}
+	return best
+}
+
+// stalledLeader is a server that leads though its disk hangs for ever, and the
+// majority that must decide has well ones.
+func (e *ending) stalledLeader() *server {
+	for _, s := range e.servers {
+		if s.hangUntil == never && s.node != nil && s.node.Leading() {
+			return s
+		}
+	}
+	return nil
+}
+
 func (e *ending) unsettled(k *setting) {
+	if s := e.stalledLeader(); s != nil {
+		e.violate("E8", "%v leads on, though its disk hangs", s)
+	}
 	if asked := e.operator.asked; asked != nil {
 		e.violate("E3", "operation %x, verb %d of %v, has no end; in force is %v", asked.Operation, asked.Verb, asked.ids, k)
 	}

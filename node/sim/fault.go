@@ -79,13 +79,15 @@ func (f *faults) strike(c Class) {
 		}
 	case Hang:
 		s.hangUntil = f.now + between(f.random, 50*millisecond, 4*second)
-	case SyncError:
-		if s.node != nil {
-			s.failSyncs = 1
-			if chance(f.random, 0.5) {
-				s.failSyncs = 1 << 30
-			}
-			s.hookDisk()
+	case SlowDisk:
+		s.slowBy = between(f.random, 5, 200)
+		s.slowUntil = f.now + between(f.random, second, 6*second)
+	case SyncError, DiskError, DiskFull:
+		s.ill = ail(c, f.random, f.now)
+		s.hookDisk()
+		if c == DiskError && s.node != nil && chance(f.random, 0.5) {
+			s.stop() // most kinds of calls are made at the start
+			f.after(between(f.random, 10*millisecond, second), s.start)
 		}
 	case Kill:
 		f.down(s, Kill)
@@ -243,10 +245,13 @@ func (f *faults) rot(s *server) {
 	}
 	var records []place
 	end := int64(0) // of the newest segment
+	marked := false // behind the newest entry stands that this server was removed: without it, it rightly does not start
 	_, err := wal.Scan(s.disk, dataDir, func(r *wal.Record) error {
 		if end = r.Offset + r.Size; r.Type == wal.TypeEntry && r.Verdict == wal.Clean {
 			records = append(records, place{dataDir + "/" + r.Segment, r.Offset, r.Size})
+			marked = false
 		}
+		marked = marked || r.Type == wal.TypeFounding
 		return nil
 	})
 	if err != nil {
@@ -256,7 +261,7 @@ func (f *faults) rot(s *server) {
 		return
 	}
 	r := records[f.random.IntN(len(records))]
-	if chance(f.random, 0.5) { // so much of the newest that nobody knows any more what it was
+	if chance(f.random, 0.5) && !marked { // so much of the newest that nobody knows any more what it was
 		r = records[len(records)-1]
 		for at := r.at &^ 511; at < end; at += 40 {
 			s.disk.Flip(r.name, at, 2)

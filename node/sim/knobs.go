@@ -40,6 +40,9 @@ const (
 	OtherCluster // datagrams of another cluster
 	ClockDrift   // clocks run apart by up to a tenth
 	ClockJump    // a clock jumps ahead, or stands still with its server
+	SlowDisk     // syncs take up to 200 times longer
+	DiskError    // any call of the file system fails, once or until the process ends
+	DiskFull     // there is no space for a while
 	AnyServer    // reads and scans are asked of any server
 	Replace      // what operators do, counted; never drawn alone
 	Cancel
@@ -58,7 +61,7 @@ func (c Class) drawn() bool { return c < Replace }
 var classNames = [Classes]string{"loss", "duplicate", "reorder", "delay", "corrupt", "small-link", "cut", "cut-one-way", "pause", "hang",
 	"sync-error", "kill", "power-cut", "power-cut-all", "rot", "wipe", "wipe-before-founding", "client-gone",
 	"membership", "transfer", "kill-learner", "kill-joint", "kill-final", "founder-wiped", "forged", "closed", "old-datagrams",
-	"other-cluster", "clock-drift", "clock-jump", "any-server", "replace", "cancel", "refusal", "dry-run", "follower-read", "scan", "clone", "restore"}
+	"other-cluster", "clock-drift", "clock-jump", "slow-disk", "disk-error", "disk-full", "any-server", "replace", "cancel", "refusal", "dry-run", "follower-read", "scan", "clone", "restore"}
 
 func (c Class) String() string { return classNames[c] }
 

@@ -97,6 +97,7 @@ type ledger struct {
 	past    map[serverLife]*voterState // lives that ended: what they had synced and voted still counts for what it helped
 	asked   map[voteAsked]raft.Message
 	answers map[clientSeq]kv.Result // the first of each, without its value
+	states  map[uint64]uint64       // hash by applied index, at some
 	// changed is told of the first result of each (client, seq).
 	changed func(client, seq uint64, r *kv.Result)
 }
@@ -109,7 +110,7 @@ type voteAsked struct {
 func newLedger(servers int, violate func(rule, format string, args ...any)) *ledger {
 	l := &ledger{violate: violate, servers: make([]voterState, servers+1),
 		configurations: newConfigurations(), past: map[serverLife]*voterState{},
-		leaders: map[uint64]leadership{}, asked: map[voteAsked]raft.Message{}, answers: map[clientSeq]kv.Result{}}
+		leaders: map[uint64]leadership{}, asked: map[voteAsked]raft.Message{}, answers: map[clientSeq]kv.Result{}, states: map[uint64]uint64{}}
 	for i := range l.servers {
 		l.servers[i].votes = map[uint64]uint16{}
 	}
@@ -382,6 +383,17 @@ func (l *ledger) applies(id uint16, index, client, seq uint64, r *kv.Result) {
 	if f := &first; r.Status != f.Status || r.Index != f.Index || r.Term != f.Term || r.Sub != f.Sub {
 		l.violate("S11", "server %d: client %x seq %d applied at entry %d: %v (%d, %d), was %v (%d, %d)", id, client, seq, index, r.Status, r.Index, r.Sub, f.Status, f.Index, f.Sub)
 	}
+}
+
+// stateEvery is how many entries lie between two looks at the whole state.
+const stateEvery = 64
+
+// sameState: S12, all servers have one state at one applied index.
+func (l *ledger) sameState(id uint16, index, hash uint64) {
+	if before, ok := l.states[index]; ok && before != hash {
+		l.violate("S12", "server %d has another state at applied index %d than a server before it", id, index)
+	}
+	l.states[index] = hash
 }
 
 // started begins a new process of the same life.

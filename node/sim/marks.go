@@ -3,6 +3,7 @@ package sim
 import (
 	"balsa/node"
 	"balsa/node/raft"
+	"balsa/wal/vfs"
 	"balsa/wire"
 )
 
@@ -58,15 +59,25 @@ const (
 	MarkTwin        // a clone was noticed
 	MarkRestored    // a restored directory was
 	MarkRoll        // a log went on in another segment
-	Marks
+	MarkStall       // an ack says that its server's disk stalls
+	MarkHandedStall // a leader whose disk stalls hands over
+	MarkStallEnding // the disk of the last leader hangs for ever, and an end is owed (E8)
+	MarkFailed      // and those after it, a kind of disk call each
+	Marks           = MarkFailed + Mark(vfs.OpLock)
 )
 
-var markNames = [Marks]string{"pre-vote", "vote", "grant", "refused:term", "refused:promised", "refused:voted", "refused:log", "refused:voteless",
+var markNames = [MarkFailed]string{"pre-vote", "vote", "grant", "refused:term", "refused:promised", "refused:voted", "refused:log", "refused:voteless",
 	"refused:yield", "refused:removed", "transfer-vote", "timeout-now", "probe", "hint-vote", "hint-grant", "read-ask", "read-answer", "reject",
 	"resend", "heartbeat", "truncation", "rewrite", "damaged", "voteless", "learner-phase", "joint-phase", "stable-again", "joint-undone", "gave-up", "leader-removed",
-	"part", "fragment", "join", "repeat", "replay-dropped", "foreign-dropped", "incarnation-dropped", "blank-asked", "told-unknown", "told-not-applied", "one-shot", "large-value", "lease-read", "lease-run-out", "twin-noticed", "restored-noticed", "segment-rolled"}
+	"part", "fragment", "join", "repeat", "replay-dropped", "foreign-dropped", "incarnation-dropped", "blank-asked", "told-unknown", "told-not-applied", "one-shot", "large-value", "lease-read", "lease-run-out", "twin-noticed", "restored-noticed", "segment-rolled",
+	"disk-stalls", "stall-handed-over", "stall-at-the-end"}
 
-func (m Mark) String() string { return markNames[m] }
+func (m Mark) String() string {
+	if m < MarkFailed {
+		return markNames[m]
+	}
+	return "failed:" + vfs.Op(m-MarkFailed+1).String()
+}
 
 // Met counts how often each was met.
 type Met [Marks]uint64
@@ -79,6 +90,9 @@ func (m *Met) message(c *raft.Message, sent map[sentTo]uint64) {
 	case raft.Ack:
 		if c.Reject {
 			m[MarkReject]++
+		}
+		if c.Disk == raft.DiskStalled {
+			m[MarkStall]++
 		}
 	case raft.Vote:
 		switch {
@@ -180,6 +194,7 @@ func (m *Met) process(n *node.Node) {
 	m[MarkForeign] += c.DroppedCluster
 	m[MarkStranger] += c.DroppedIncarnation
 	m[MarkBlankAsked] += c.DroppedBlank
+	m[MarkHandedStall] += c.StallsHandedOver
 	m[MarkTwin] += c.Twins
 	m[MarkRestored] += c.Restored
 	core := n.Core()

@@ -25,6 +25,7 @@ type operator struct {
 
 // request is one thing that an operator wants.
 type request struct {
+	at *server // asked first; nil: any
 	wire.MemberChange
 	ids   []uint16
 	to    int   // the server asked next
@@ -166,23 +167,33 @@ func (o *operator) request(r *request, patience int64, then func(outcome uint8))
 	}
 	r.Servers = wire.AppendServers(nil, named)
 	r.Operation, r.then, r.until = o.random.Uint64()|1, then, o.now+patience
-	r.to = o.random.IntN(len(o.servers))
+	if r.to = o.random.IntN(len(o.servers)); r.at != nil {
+		r.to = int(r.at.id) - 1
+	}
 	o.want(r)
 	o.asked = r
 	o.began++
 	o.tell("operator asks: operation %x verb %d of %v, dry run %v, hold %d ms in %d", r.Operation, r.Verb, r.ids, r.DryRun, r.Hold/millisecond, r.HoldPhase)
 	o.ask(r)
 	if r.Verb < wire.VerbCancel && !r.DryRun && chance(o.random, 0.3) {
-		o.after(between(o.random, 0, second/4), func() { o.changeMind(r) })
+		o.after(between(o.random, 0, second/4), func() { o.changeMind(r, nil) })
+	}
+}
+
+// joint: a leader has just made a joint configuration. Only before that commits
+// can it be taken back.
+func (o *operator) joint(leader *server) {
+	if r := o.asked; r != nil && r.Verb < wire.VerbCancel && chance(o.random, 0.15) {
+		o.after(between(o.random, 0, 3*o.knobs.DelayMin), func() { o.changeMind(r, leader) })
 	}
 }
 
 // changeMind asks to cancel what is under way, which only some moments allow.
-func (o *operator) changeMind(asked *request) {
+func (o *operator) changeMind(asked *request, at *server) {
 	if o.asked != asked || o.faults.over {
 		return
 	}
-	r := &request{}
+	r := &request{at: at}
 	r.Verb = wire.VerbCancel
 	o.request(r, between(o.random, second, 5*second), asked.then)
 }

@@ -63,9 +63,11 @@ type server struct {
 	inboxSize     int
 	finished      []job
 	preparing     bool
-	spares        int    // segments that this process has had prepared
-	hangUntil     int64  // syncs end no earlier
-	failSyncs     int    // so many of the next
+	spares        int   // segments that this process has had prepared
+	hangUntil     int64 // syncs end no earlier
+	slowUntil     int64 // and take so many times longer until then
+	slowBy        int64
+	ill           illness
 	logTime       int64  // of its store
 	commit        uint64 // of its core
 
@@ -89,12 +91,22 @@ func (s *server) moment(local int64) int64 {
 	return t
 }
 
-// make gives the server a blank directory, made by init.
+// make gives the server a blank directory, made by init, which is done again when
+// the disk fails it.
 func (s *server) make() {
-	s.disk = vfs.NewMem()
+	s.disk, s.ill = vfs.NewMem(), illness{}
+	if s.knobs.Faults[DiskError] && s.process > 0 && chance(s.random, 0.5) {
+		s.ill = ail(DiskError, s.random, s.now)
+		s.ill.skip = 0
+	}
+	s.hookDisk()
 	err := node.Init(node.InitOptions{FS: s.disk, Dir: dataDir, ID: s.id, Pool: append([]wire.Server(nil), s.pool...), Voters: append([]uint16(nil), s.firstVoters...),
 		Name: "sim", SegmentBytes: s.knobs.SegmentBytes, Random: s.random.Uint64, Leases: s.knobs.Leases})
-	if err != nil {
+	switch {
+	case errors.Is(err, errInjected):
+		s.tell("server %d: init: %v", s.id, err)
+		s.make()
+	case err != nil:
 		s.violate("start", "server %d: init: %v", s.id, err)
 	}
 	s.unsynced, s.whole = nil, true
@@ -164,6 +176,8 @@ func (s *server) checkRecovery() {
 		st := core.Status()
 		found.term, found.vote, found.voteless = st.Term, st.Vote, st.Voteless
 	}
+	s.disk.Fail(nil) // this is our reading, not the server's
+	defer s.hookDisk()
 	l := s.node.Log()
 	var buf []byte
 	for index := uint64(1); index <= l.Last(); index++ {
@@ -240,24 +254,6 @@ func (s *server) wipe() {
 	s.rotted, s.freshRot = false, false
 	s.make()
 }
-
-// hookDisk lets the next syncs fail: one, or all until the process ends.
-func (s *server) hookDisk() {
-	if s.failSyncs == 0 {
-		s.disk.Fail(nil)
-		return
-	}
-	s.disk.Fail(func(op vfs.Op, _ string, _ int64, _ int) error {
-		if op != vfs.OpSync || s.failSyncs == 0 {
-			return nil
-		}
-		s.failSyncs--
-		s.hits[SyncError]++
-		return errInjected
-	})
-}
-
-var errInjected = errors.New("injected input/output error")
 
 func (s *server) listens() (process, machine bool) { return s.node != nil, s.powered }
 
@@ -388,7 +384,8 @@ func (s *server) inspectFounding(datagram []byte) {
 }
 
 // persist starts the node's next batch: written now, synced when its time has
-// passed. A follower's loop may block in it, a leader's never does.
+// passed. A follower's loop may block in it, though not for long; a leader's
+// never does.
 func (s *server) persist() {
 	inline := s.node.Inline() && s.knobs.Inline
 	b := s.node.Batch()
@@ -404,12 +401,25 @@ func (s *server) persist() {
 		return
 	}
 	end := s.now + between(s.random, s.knobs.SyncMin, s.knobs.SyncMax)
+	if s.slowUntil > s.now {
+		s.hits[SlowDisk]++
+		end = s.now + (end-s.now)*s.slowBy
+	}
 	if s.hangUntil > end {
 		s.hits[Hang]++
 		end = s.hangUntil
 	}
 	s.blocked = inline
 	process := s.process
+	if inline && end-s.now > node.InlinePatience {
+		inline = false
+		s.after(node.InlinePatience, func() {
+			if s.process == process { // the guard takes the loop over
+				s.blocked = false
+				s.wake(s.now)
+			}
+		})
+	}
 	s.at(end, func() {
 		if s.process == process {
 			s.complete(j, inline)
@@ -442,30 +452,32 @@ func (s *server) prepare() {
 		return
 	}
 	s.preparing = true
-	if s.spares++; s.spares > 1 {
-		s.met[MarkRoll]++
-	}
 	process, log := s.process, s.node.Log()
 	s.after(spareNanos, func() {
 		if s.process != process {
 			return
 		}
 		s.preparing = false
-		if err := log.Prepare(); err != nil && !errors.Is(err, errInjected) {
+		switch err := log.Prepare(); {
+		case err == nil:
+			if s.spares++; s.spares > 1 {
+				s.met[MarkRoll]++
+			}
+		case !errors.Is(err, errInjected):
 			s.violate("disk", "server %d: the next segment: %v", s.id, err)
 		}
 		s.wake(s.now)
 	})
 }
 
-// died is a node that ended itself. Only a failed sync may do that; it is
-// started again by its supervisor, and then the disk is well.
+// died is a node that ended itself. Only a disk may make it; it is started again
+// by its supervisor, and then the disk is well, or not yet.
 func (s *server) died(err error) {
 	if !errors.Is(err, errInjected) && !(s.unbounded.begun && errors.Is(err, node.ErrTwin)) {
 		s.violate("stopped", "server %d stops: %v", s.id, err)
 		return
 	}
-	s.failSyncs = 0
+	s.recover()
 	s.stop()
 	s.disk.Fail(nil)
 	s.disk.ReleaseLocks()
@@ -534,6 +546,9 @@ func (w *witness) Configured(index uint64, c *wire.Configuration) {
 	if leading {
 		w.met.configuration(w.id, before, k)
 		w.faults.killIn(k, (*server)(w))
+		if k.joint() {
+			w.operator.joint((*server)(w))
+		}
 	}
 }
 
@@ -569,6 +584,9 @@ func (w *witness) Committed(index, term, sum uint64) {
 	w.trace.add(10, uint64(w.id), index, term, sum)
 	w.checker.commits(w.id, index, identity{term, sum})
 	w.checkLogTime()
+	if index%stateEvery == 0 {
+		w.checker.sameState(w.id, index-1, w.node.Store().Hash())
+	}
 }
 
 // checkLogTime: SAFETY 19, log time moves by leaders' clocks only while they

@@ -14,6 +14,7 @@ type Result struct {
 	Seed       uint64
 	Hash       uint64 // of everything that happened, in order
 	Events     uint64
+	Time       int64 // virtual, in nanoseconds
 	Operations int
 	Faults     int
 	Met        Met
@@ -82,7 +83,7 @@ func RunTold(seed uint64, w io.Writer) Result {
 	s := &simulation{seed: seed, knobs: draw(stream(seed, "knobs", 0)), out: w}
 	s.knobs.drawUnbounded(stream(seed, "unbounded", 0))
 	s.play()
-	return Result{Seed: seed, Hash: s.trace.hash, Events: s.trace.events, Operations: len(s.history), Faults: s.faults.begun,
+	return Result{Seed: seed, Hash: s.trace.hash, Events: s.trace.events, Time: s.now, Operations: len(s.history), Faults: s.faults.begun,
 		Met: s.met, Hits: s.hits, Failure: s.failure, Knobs: s.knobs.String(), Elections: s.leaders, Broken: s.ending.broken}
 }
 

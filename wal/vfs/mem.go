@@ -48,6 +48,7 @@ type Mem struct {
 	locks map[string]*memLock
 	hook  func(op Op, name string, off int64, n int) error
 	made  uint64
+	dsync bool
 }
 
 // move is a change of a directory: name now means file (nil: nothing), and from is gone if it is not empty.
@@ -68,6 +69,23 @@ func (m *Mem) Fail(hook func(op Op, name string, off int64, n int) error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.hook = hook
+}
+
+// WithDSync has files that are made or opened from now on write and sync in one call (SyncWriter), as OSWith(DSync)
+// does; clones and what a crash leaves stay so.
+func (m *Mem) WithDSync() *Mem {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dsync = true
+	return m
+}
+
+func (m *Mem) file(name string, f *inode, readOnly bool) File {
+	file := &memFile{mem: m, name: name, node: f, readOnly: readOnly}
+	if m.dsync {
+		return memDSyncFile{file}
+	}
+	return file
 }
 
 // ask must be called without the lock, so that a hook may look into the Mem.
@@ -102,7 +120,7 @@ func (m *Mem) Create(name string) (File, error) {
 	f := &inode{id: m.made}
 	m.files[name] = f
 	m.moves = append(m.moves, move{name: name, file: f})
-	return &memFile{mem: m, name: name, node: f}, nil
+	return m.file(name, f, false), nil
 }
 
 // Open implements FS.
@@ -122,7 +140,7 @@ func (m *Mem) open(name string, readOnly bool) (File, error) {
 	if f == nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
-	return &memFile{mem: m, name: name, node: f, readOnly: readOnly}, nil
+	return m.file(name, f, readOnly), nil
 }
 
 // Remove implements FS.
@@ -278,7 +296,7 @@ func (m *Mem) Crash(choose func(n int) int) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	after := NewMem()
-	after.made = m.made
+	after.made, after.dsync = m.made, m.dsync
 	for dir := range m.dirs {
 		after.dirs[dir] = true
 	}
@@ -313,7 +331,7 @@ func (m *Mem) Clone() *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	after := NewMem()
-	after.made = m.made
+	after.made, after.dsync = m.made, m.dsync
 	for dir := range m.dirs {
 		after.dirs[dir] = true
 	}

@@ -100,6 +100,24 @@ func (f *inode) sync() {
 	f.diskSize = f.size
 }
 
+// syncRange makes the whole sectors within a range durable, and no other.
+func (f *inode) syncRange(off, n int64) {
+	left := f.changed[:0]
+	for _, k := range f.changed {
+		g := f.pages[k]
+		for s := range int64(pageBytes / SectorBytes) {
+			if at := k*pageBytes + s*SectorBytes; at >= off && at+SectorBytes <= off+n {
+				g.dirty &^= 1 << s
+			}
+		}
+		if g.dirty != 0 {
+			left = append(left, k)
+		}
+	}
+	f.changed = left
+	f.diskSize = f.size
+}
+
 // syncFailed leaves the sectors readable and never to be written back.
 func (f *inode) syncFailed() {
 	for _, n := range f.changed {
@@ -201,6 +219,26 @@ func (f *memFile) Sync() error {
 	}
 	f.node.sync()
 	return nil
+}
+
+// memDSyncFile is a memFile that implements SyncWriter.
+type memDSyncFile struct{ *memFile }
+
+// WriteSyncAt implements SyncWriter. To Mem.Fail it is a write, then a sync.
+func (f memDSyncFile) WriteSyncAt(p []byte, off int64) (int, error) {
+	n, err := f.WriteAt(p, off)
+	if err != nil {
+		return n, err
+	}
+	err = f.mem.ask(OpSync, f.name, off, n)
+	f.mem.mu.Lock()
+	defer f.mem.mu.Unlock()
+	if err != nil {
+		f.node.syncFailed()
+		return n, err
+	}
+	f.node.syncRange(off, int64(n))
+	return n, nil
 }
 
 func (f *memFile) Size() (int64, error) {

@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"errors"
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +15,22 @@ func syncData(f *os.File) error {
 	for {
 		if err := unix.Fdatasync(fd); !errors.Is(err, unix.EINTR) {
 			return err
+		}
+	}
+}
+
+// Reserve implements Reserver where the file system can.
+func (f *osFile) Reserve(size int64) error {
+	for {
+		err := unix.Fallocate(int(f.Fd()), 0, 0, size)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS):
+			return nil
+		case err != nil:
+			return fmt.Errorf("reserve %d bytes for %s: %w", size, f.Name(), err)
+		default:
+			return nil
 		}
 	}
 }

@@ -13,7 +13,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -55,39 +57,74 @@ func run(only, seeds, first int, simulate, check bool) error {
 	if err != nil {
 		return err
 	}
-	caught, failed := 0, 0
+	var chosen []*mutant
 	for i := range mutants {
-		m := &mutants[i]
-		if only != 0 && m.number != only {
-			continue
+		if only == 0 || mutants[i].number == only {
+			chosen = append(chosen, &mutants[i])
 		}
-		if check {
-			if _, err := m.texts(root); err != nil {
-				fmt.Printf("mutant %d does not fit: %v\n", m.number, err)
-				failed++
-			} else {
-				caught++
-			}
-			continue
-		}
-		if simulate {
+	}
+	if simulate {
+		for _, m := range chosen {
 			return m.simulate(root, seeds, first)
 		}
-		began := time.Now()
-		by, err := m.hunt(root, seeds, first)
-		if err != nil {
-			failed++
-			fmt.Printf("mutant %d SURVIVED: %s: %v (%.0f s)\n", m.number, m.title, err, time.Since(began).Seconds())
-			continue
-		}
-		caught++
-		fmt.Printf("mutant %d caught by %s: %s (%.0f s)\n", m.number, by, m.title, time.Since(began).Seconds())
 	}
-	fmt.Printf("%d passed, %d failed\n", caught, failed)
-	if failed > 0 || caught == 0 {
+	began := time.Now()
+	failed := 0
+	for verdict := range judged(chosen, root, seeds, first, check) {
+		if verdict.text != "" {
+			fmt.Println(verdict.text)
+		}
+		if verdict.failed {
+			failed++
+		}
+	}
+	fmt.Printf("%d passed, %d failed (%.0f s)\n", len(chosen)-failed, failed, time.Since(began).Seconds())
+	if failed > 0 || len(chosen) == 0 {
 		return errors.New("not every mutant is caught")
 	}
 	return nil
+}
+
+type verdict struct {
+	text   string
+	failed bool
+}
+
+// judged hunts mutants, as many at once as there are processors, and gives a
+// verdict on each as soon as there is one.
+func judged(chosen []*mutant, root string, seeds, first int, check bool) <-chan verdict {
+	verdicts, slots := make(chan verdict), make(chan struct{}, runtime.NumCPU())
+	var hunts sync.WaitGroup
+	hunts.Go(func() {
+		for _, m := range chosen {
+			slots <- struct{}{}
+			hunts.Go(func() {
+				verdicts <- m.judge(root, seeds, first, check)
+				<-slots
+			})
+		}
+	})
+	go func() {
+		hunts.Wait()
+		close(verdicts)
+	}()
+	return verdicts
+}
+
+func (m *mutant) judge(root string, seeds, first int, check bool) verdict {
+	if check {
+		if _, err := m.texts(root); err != nil {
+			return verdict{fmt.Sprintf("mutant %d does not fit: %v", m.number, err), true}
+		}
+		return verdict{}
+	}
+	began := time.Now()
+	by, err := m.hunt(root, seeds, first)
+	took := time.Since(began).Seconds()
+	if err != nil {
+		return verdict{fmt.Sprintf("mutant %d SURVIVED: %s: %v (%.0f s)", m.number, m.title, err, took), true}
+	}
+	return verdict{fmt.Sprintf("mutant %d caught by %s: %s (%.0f s)", m.number, by, m.title, took), false}
 }
 
 func moduleRoot() (string, error) {
@@ -147,37 +184,47 @@ func (m *mutant) plant(root string) (dir, overlay string, err error) {
 
 var errSurvived = errors.New("nothing sees it")
 
-// hunt tells what catches the mutant: some seeds, the tests, then more seeds.
+// fewSeeds is how many look before the tests do, where seeds should see the mutant.
+const fewSeeds = 20
+
+// hunt tells what catches the mutant: what should see it looks first, and then
+// the others, the many seeds last.
 func (m *mutant) hunt(root string, seeds, first int) (string, error) {
 	dir, overlay, err := m.plant(root)
 	if err != nil {
 		return "", err
 	}
 	defer os.RemoveAll(dir)
+	testsLook := m.tests != nil
+	if testsLook && strings.HasPrefix(m.detect, "tests") {
+		if by, err := tested(root, overlay, m.tests); err != nil || by != "" {
+			return by, err
+		}
+		testsLook = false
+	}
 	program := filepath.Join(dir, "simulate")
 	if out, err := command(root, overlay, 5*time.Minute, "go", "build", "-o", program, "./node/sim/simulate"); err != nil {
 		return "", fmt.Errorf("the mutant does not build: %w\n%s", err, out)
 	}
-	few := seeds
-	if m.tests != nil {
-		few = min(seeds, 40)
+	few := 0
+	if testsLook {
+		few = min(seeds, fewSeeds)
+		if by := searched(program, first, few); by != "" {
+			return by, nil
+		}
+		if by, err := tested(root, overlay, m.tests); err != nil || by != "" {
+			return by, err
+		}
 	}
-	if by := searched(program, first, few); by != "" {
+	if by := searched(program, first+few, seeds-few); by != "" {
 		return by, nil
-	}
-	if m.tests != nil {
-		if by := tested(root, overlay, m.tests); by != "" {
-			return by, nil
-		}
-		if by := searched(program, first+few, seeds-few); by != "" {
-			return by, nil
-		}
 	}
 	return "", errSurvived
 }
 
 var (
 	failedSeed = regexp.MustCompile(`(?m)^seed (\d+) failed: (\S+)`)
+	panicked   = regexp.MustCompile(`(?m)^balsa/\S+\.(Test\w+)\(`)
 	failedTest = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
 )
 
@@ -201,16 +248,22 @@ func searched(program string, first, seeds int) string {
 	return "the simulator, which dies: " + lastLine(out)
 }
 
-func tested(root, overlay string, packages []string) string {
-	args := append([]string{"test", "-count=1", "-timeout=300s"}, packages...)
+func tested(root, overlay string, packages []string) (string, error) {
+	args := append([]string{"test", "-count=1", "-failfast", "-timeout=120s"}, packages...)
 	out, err := command(root, overlay, 6*time.Minute, "go", args...)
-	if err == nil {
-		return ""
+	switch {
+	case err == nil:
+		return "", nil
+	case strings.Contains(out, "[build failed]"):
+		return "", fmt.Errorf("the mutant does not build:\n%s", out)
 	}
 	if found := failedTest.FindStringSubmatch(out); found != nil {
-		return found[1]
+		return found[1], nil
 	}
-	return "the tests of " + strings.Join(packages, " ") + ": " + lastLine(out)
+	if found := panicked.FindStringSubmatch(out); found != nil {
+		return found[1] + ", which panics", nil
+	}
+	return "the tests of " + strings.Join(packages, " ") + ": " + lastLine(out), nil
 }
 
 func lastLine(out string) string {
@@ -223,8 +276,9 @@ func command(dir, overlay string, limit time.Duration, name string, args ...stri
 	defer cancel()
 	c := exec.CommandContext(ctx, name, args...)
 	c.Dir = dir
+	c.Env = append(os.Environ(), "GOMAXPROCS=1") // others are hunted beside it
 	if overlay != "" {
-		c.Env = append(os.Environ(), "GOFLAGS=-overlay="+overlay)
+		c.Env = append(c.Env, "GOFLAGS=-overlay="+overlay)
 	}
 	out, err := c.CombinedOutput()
 	if ctx.Err() != nil {

@@ -80,21 +80,6 @@ var published = []mutant{
 	{27, "an unknown session is created silently", "S11", kvTests, []edit{
 		{"kv/kv.go", "case c.Flags&FlagRegister == 0:", "case c.Flags&FlagRegister == 0 && c.Client == 0:"},
 	}},
-	{31, "no sync at the roll of a segment", "S14", walTests, []edit{
-		{"wal/batch.go", "if err := l.file.Sync(); err != nil {\n\t\t\treturn fmt.Errorf(\"wal: sync segment %d, sealed", "if err := l.Err(); err != nil {\n\t\t\treturn fmt.Errorf(\"wal: sync segment %d, sealed"},
-	}},
-	{32, "no sync of the directory", "S14", walTests, []edit{
-		{"wal/segment.go", "\tif err == nil {\n\t\terr = fs.SyncDir(dir)\n\t}\n", ""},
-	}},
-	{33, "a failed sync is tried again", "S14", walTests, []edit{
-		{"wal/batch.go", "if err := l.file.Sync(); err != nil {\n\t\t\treturn l.fail(fmt.Errorf(\"wal: sync segment %d:", "if err := l.file.Sync(); err != nil && l.file.Sync() != nil {\n\t\t\treturn l.fail(fmt.Errorf(\"wal: sync segment %d:"},
-	}},
-	{34, "damage is taken for a torn tail", "tests", walTests, []edit{
-		{"wal/walk.go", "if !proven && (region == 0 || w.hasZeroSector(x, x+region)) {", "if !proven {"},
-	}},
-	{38, "the watermark is ahead of its sync", "S14, tests", walTests, []edit{
-		{"wal/batch.go", "\tl.pending = nil\n\tl.out = append(l.out, b)", "\tl.pending = nil\n\tif n := len(b.extents); n > 0 {\n\t\te := b.extents[n-1]\n\t\tl.durable.Store(place(e.seq, e.off+int64(e.to-e.from)) + sectorBytes)\n\t}\n\tl.out = append(l.out, b)"},
-	}},
 	{39, "fragments of two processes are put together", "tests", wireTests, []edit{
 		{"wire/reassembler.go", "k := key{Sender{h.Src, h.Incarnation, h.Boot}, f.Message}", "k := key{Sender{h.Src, h.Incarnation, 0}, f.Message}"},
 	}},

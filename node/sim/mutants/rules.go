@@ -4,7 +4,7 @@ package main
 // rule N has the numbers from 100 + 10 N, and 101 is of none alone.
 var ruled = []mutant{
 	{101, "nothing is ever synced", "S14", walTests, []edit{
-		{"wal/batch.go", "if err := l.file.Sync(); err != nil {\n\t\t\treturn l.fail(fmt.Errorf(\"wal: sync segment %d:", "if err := l.Err(); err != nil {\n\t\t\treturn l.fail(fmt.Errorf(\"wal: sync segment %d:"},
+		{"wal/batch.go", "if err := l.syncFile(); err != nil {\n\t\t\treturn l.fail(fmt.Errorf(\"wal: sync segment %d:", "if err := l.Err(); err != nil {\n\t\t\treturn l.fail(fmt.Errorf(\"wal: sync segment %d:"},
 	}},
 	{110, "rule 1: a promise shrinks with a shorter timeout", "tests", raftTests, []edit{
 		{"node/raft/promise.go", "p.until = max(p.until, now+timeout)", "p.until = now + timeout"},
@@ -77,6 +77,9 @@ var ruled = []mutant{
 	{194, "rule 9: a restored directory is not noticed", "tests", nodeTests, []edit{
 		{"node/raft/progress.go", "(m.RejectPrev <= p.acked || m.Hint < p.acked)", "m.RejectPrev == 0"},
 	}},
+	{195, "rule 9: a process does not look for its own twin", "tests", nodeTests, []edit{
+		{"node/twin.go", "if to := n.out.peerAt(now, n.identity.ID); to.IsValid() && to != from {", "if to := n.out.peerAt(now, n.identity.ID); !to.IsValid() {"},
+	}},
 	{200, "rule 10: a later leader takes a joint configuration back", "R10", raftTests, []edit{
 		{"node/raft/change.go", "case c.joint && k.Index < c.firstOfTerm:", "case c.joint && k.Index == 0:"},
 	}},
@@ -108,7 +111,7 @@ var ruled = []mutant{
 		{"wal/record.go", "\t\tif isZero(body[p : p+sectorBytes]) {\n\t\t\thit = true", "\t\tif isZero(body[p : p+sectorBytes]) {\n\t\t\thit = false"},
 	}},
 	{230, "rule 13: a server with a damaged log leads", "tests", raftTests, []edit{
-		{"node/raft/election.go", "if c.voteless || c.damage.any() {", "if c.voteless {"},
+		{"node/raft/election.go", "c.disk == DiskStalled || c.damage.any() {", "c.disk == DiskStalled {"},
 	}},
 	{231, "rule 13: a server acknowledges past its damage", "tests", raftTests, []edit{
 		{"node/raft/replicate.go", "m.Match = min(c.proven, c.durable, c.damage.first()-1)", "m.Match = min(c.proven, c.durable)"},
@@ -116,7 +119,7 @@ var ruled = []mutant{
 	{240, "rule 14: answers leave though their sync failed", "S6, S9", nodeTests, []edit{
 		{"node/persist.go", "\tif err != nil {\n\t\tn.fail(err)\n\t\treturn\n\t}\n\tindex, term, synced", "\tif err != nil {\n\t\tn.logger.Error(\"sync\", \"err\", err)\n\t}\n\tindex, term, synced"},
 	}},
-	{260, "rule 16: an entry larger than the datagram is not sent", "E3", nodeTests, []edit{
+	{260, "rule 16: an entry larger than the datagram is not sent", "tests, E3", nodeTests, []edit{
 		{"node/outbound.go", "\t\to.sendLarge(now, to, dst, wire.KindAppend, body)\n", ""},
 	}},
 	{280, "rule 18: a repetition by the network is refused as if it were a copy", "tests, E2", nodeTests, []edit{

@@ -80,6 +80,7 @@ func profiled(name string) (end func(), err error) {
 type total struct {
 	passed, failed int
 	events         uint64
+	time           int64 // virtual
 	operations     int
 	faults         int
 	elections      int
@@ -121,6 +122,7 @@ func run(first, seeds uint64, verbose, stop bool) total {
 
 func (t *total) add(r sim.Result, verbose bool) {
 	t.events += r.Events
+	t.time += r.Time
 	t.operations += r.Operations
 	t.faults += r.Faults
 	t.elections += r.Elections
@@ -169,7 +171,9 @@ func (t *total) report(seeds uint64, verbose bool, took time.Duration) {
 		}
 	}
 	if seeds > 1 || verbose {
-		fmt.Printf("%d events, %d operations, %d faults, %d elections in %.1f s; hits: %s\n", t.events, t.operations, t.faults, t.elections, took.Seconds(), hits(t.hits))
+		simulated := float64(t.time) / 1e9
+		fmt.Printf("%d events, %d operations, %d faults, %d elections; hits: %s\n", t.events, t.operations, t.faults, t.elections, hits(t.hits))
+		defer fmt.Printf("%.0f simulated seconds in %.1f s: %.0f a second, %.1f seeds a second\n", simulated, took.Seconds(), simulated/took.Seconds(), float64(seeds)/took.Seconds())
 	}
 	if seeds > 1 || verbose {
 		fmt.Printf("met: %s\n", states(&t.met))

@@ -1,0 +1,115 @@
+package node
+
+import (
+	"errors"
+	"path"
+	"syscall"
+	"testing"
+
+	"balsa/kv"
+	"balsa/wal"
+	"balsa/wal/vfs"
+)
+
+// fill takes the space for further segments away from a server's disk, and
+// gives the way to bring it back. Its shell learns of it as the filler does.
+func (l *lab) fill(id uint16) (free func()) {
+	l.t.Helper()
+	full := true
+	l.disks[id].Fail(func(op vfs.Op, name string, off int64, n int) error {
+		if full && path.Base(name) == "unfinished.tmp" && (op == vfs.OpCreate || op == vfs.OpWrite) {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	if err := l.nodes[id].Log().Prepare(); !errors.Is(err, wal.ErrFull) {
+		l.t.Fatalf("server %d: %v", id, err)
+	}
+	return func() {
+		full = false
+		if err := l.nodes[id].Log().Prepare(); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+}
+
+// A cluster whose disks are full refuses writes before its logs are, goes on
+// serving and leading, and takes writes again when there is space.
+func TestFullDisksRefuseWritesAndRecover(t *testing.T) {
+	l := newLab(t, 3, 3)
+	leader := l.elect()
+	var free []func()
+	for id := uint16(1); id <= 3; id++ {
+		free = append(free, l.fill(id))
+	}
+	taken := uint64(0)
+	value := make([]byte, 4000)
+	put := func(seq uint64) kv.Result {
+		l.request(leader.ID(), kv.Command{Op: kv.Put, Seq: seq, Key: []byte{byte(seq)}, Value: value})
+		return l.result(seq)
+	}
+	for seq := uint64(1); ; seq++ {
+		if seq > 200 {
+			t.Fatal("200 values of 4,000 bytes found room in 256 KiB")
+		}
+		r := put(seq)
+		if r.Status == kv.Busy {
+			break
+		}
+		if r.Status != kv.OK {
+			t.Fatalf("put %d: %+v", seq, r)
+		}
+		taken = seq
+	}
+	if taken < 20 {
+		t.Fatalf("only %d writes were taken", taken)
+	}
+	for range 400 {
+		l.turn(5e6)
+	}
+	if l.leader() != leader {
+		t.Fatal("a full disk cost the leader its lead")
+	}
+	l.request(leader.ID(), kv.Command{Op: kv.Get, Seq: 1 | kv.ReadSeq, Key: []byte{byte(taken)}})
+	if r := l.result(1 | kv.ReadSeq); r.Status != kv.OK || len(r.Value) != len(value) {
+		t.Fatalf("a read: %+v", r.Status)
+	}
+	for _, f := range free {
+		f()
+	}
+	if r := put(taken + 2); r.Status != kv.OK {
+		t.Fatalf("after space came back: %+v", r)
+	}
+}
+
+// A follower whose disk is full takes no entries and stays a follower; with
+// space again it catches up.
+func TestAFollowerWithAFullDiskWaitsAndCatchesUp(t *testing.T) {
+	l := newLab(t, 3, 3)
+	leader := l.elect()
+	other := leader.ID()%3 + 1
+	free := l.fill(other)
+	value := make([]byte, 4000)
+	for seq := uint64(1); seq <= 150; seq++ {
+		l.request(leader.ID(), kv.Command{Op: kv.Put, Seq: seq, Key: []byte{byte(seq)}, Value: value})
+		if r := l.result(seq); r.Status != kv.OK {
+			t.Fatalf("put %d: %+v", seq, r)
+		}
+		l.each(func(id uint16, n *Node) {
+			if id != other {
+				if err := n.Log().Prepare(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+	full := l.nodes[other]
+	if full.Counters.DroppedFull == 0 || full.Log().Last() >= leader.Log().Last() {
+		t.Fatalf("the full server has entries up to %d of %d", full.Log().Last(), leader.Log().Last())
+	}
+	if l.leader() != leader {
+		t.Fatal("another leader")
+	}
+	free()
+	l.until(10e9, "the follower to catch up", func() bool { return full.applied == leader.applied })
+}
