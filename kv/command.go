@@ -41,8 +41,9 @@ const (
 	FlagRegister  = 1 // may create the session if its registration is fresh
 	FlagOneShot   = 2 // with FlagRegister: a compact session, kept for the horizon only
 	FlagOldAbsent = 4 // CompareAndSwap: the key must be absent; Old is empty
+	FlagPacked    = 8 // Put, CompareAndSwap: Value is compressed, see Pack
 
-	flagsKnown = FlagRegister | FlagOneShot | FlagOldAbsent
+	flagsKnown = FlagRegister | FlagOneShot | FlagOldAbsent | FlagPacked
 )
 
 // Limits, checked at the edge by the client, by the decoder, and so by the leader before it logs.
@@ -222,7 +223,7 @@ func (c *Command) checkByOp() error {
 	case Put:
 		bad = len(c.Old) != 0 || c.Flags&FlagOldAbsent != 0
 	case Delete:
-		bad = len(c.Old) != 0 || len(c.Value) != 0 || c.Flags&FlagOldAbsent != 0
+		bad = len(c.Old) != 0 || len(c.Value) != 0 || c.Flags&(FlagOldAbsent|FlagPacked) != 0
 	case CompareAndSwap:
 		bad = c.Flags&FlagOldAbsent != 0 && len(c.Old) != 0
 	case Get:
@@ -230,7 +231,7 @@ func (c *Command) checkByOp() error {
 	case Scan:
 		bad = len(c.Value) > MaxKey || len(c.Old) > MaxKey || c.Flags != 0
 	}
-	if c.Op != Scan && c.Limit != 0 {
+	if c.Op != Scan && c.Limit != 0 || c.Flags&FlagPacked != 0 && !packedFits(c.Value) {
 		bad = true
 	}
 	if bad {

@@ -15,6 +15,11 @@ func FuzzDecodeCommand(f *testing.F) {
 	} {
 		f.Add(AppendCommand(nil, &c))
 	}
+	for _, codec := range []Codec{S2, Zstd} {
+		c := Command{Op: Put, Client: 1, Seq: 1, AckedBelow: 1, Key: []byte("k"), Value: text(PackedLeast)}
+		c.Pack(codec)
+		f.Add(AppendCommand(nil, &c))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, size, err := DecodeCommand(b)
 		if err != nil {

@@ -165,6 +165,9 @@ func (s *Store) admit(e *Entry, c *Command) Status {
 }
 
 func (s *Store) execute(e *Entry, c *Command) Status {
+	if c.Unpack() != nil {
+		return Malformed // on every server: the bytes are the same
+	}
 	it := s.items[string(c.Key)]
 	switch c.Op {
 	case Put:

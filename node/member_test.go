@@ -194,6 +194,11 @@ func TestAFounderThatKnowsNobodyIsWipedAndFoundsNoSecondCluster(t *testing.T) {
 	l.put(1)
 	alone()
 	l.until(5e9, "another leader", func() bool { return l.leader() != nil })
+	quiet := l.now + 200e6 // nothing of its cluster is on its way to it when it starts
+	l.drop = func(_, to uint16, _ wire.Kind) bool { return to == 1 && l.now < quiet }
+	for l.now < quiet-100e6 {
+		l.turn(5e6)
+	}
 	n := l.start(1)
 	for end := l.now + 5e9; l.now < end; l.turn(5e6) {
 		if !n.Blank() {

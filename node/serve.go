@@ -133,7 +133,7 @@ func (s *shell) open() error {
 	if keys == nil && !addr.Addr().IsLoopback() && !c.Insecure {
 		return errors.Join(fmt.Errorf("listen on %s: %w: without --secret-file only 127.0.0.0/8 and ::1 are served, unless --insecure is said", listen, ErrNotLoopback), n.Close())
 	}
-	socket, err := udp.Listen(addr, udp.Options{Plain: c.Plain})
+	socket, err := udp.Listen(addr, udp.Options{Apart: true, Plain: c.Plain})
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen on %s: %w", listen, err), n.Close())
 	}
@@ -147,7 +147,7 @@ func (s *shell) open() error {
 func tellSocket(l *slog.Logger, s *udp.Socket) {
 	receive, send := s.Buffers()
 	parts, joins := s.Offload()
-	l.Info("socket", "listen", s.LocalAddr(), "receive_buffer", receive, "send_buffer", send, "segmentation", parts, "coalescing", joins)
+	l.Info("socket", "listen", s.LocalAddr(), "receive_buffer", receive, "send_buffer", send, "segmentation", parts, "coalescing", joins, "clients_apart", s.Apart())
 	if receive < udp.DefaultBuffer || send < udp.DefaultBuffer {
 		l.Warn("the system grants smaller socket buffers than asked for; bursts will be lost and sent again: raise net.core.rmem_max and net.core.wmem_max, or grant CAP_NET_ADMIN",
 			"receive_buffer", receive, "send_buffer", send, "want", udp.DefaultBuffer)

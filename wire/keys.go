@@ -43,7 +43,7 @@ const (
 	// MaxEpochs is how many epochs a set of keys may have at once.
 	MaxEpochs = 8
 
-	keyBytes   = 16 // AES-128: see docs/decisions/0009
+	keyBytes   = 16 // AES-128: see docs/decisions/0013
 	nonceBytes = 12
 	tagBytes   = 16
 )

@@ -6,7 +6,9 @@ const (
 )
 
 // Probe asks a leader whether it still is one: the first half of noticing a dead
-// process before its timeout. No answer means nothing; a refusal by ICMP does.
+// process before its timeout. No answer means nothing; a refusal by ICMP does. With
+// the highest bit of the nonce set it asks any server, of the asker's own id too,
+// whether this boot is alive: how a cloned directory is noticed.
 //
 //	 0  the asker's boot 8
 //	 8  nonce 8

@@ -205,6 +205,9 @@ func decodeCommands(body []byte) []kv.Command {
 		if err != nil {
 			return commands
 		}
+		if err := c.Unpack(); err != nil {
+			c.Value = nil // applied to nothing, on every server
+		}
 		commands = append(commands, c)
 		body = body[size:]
 	}

@@ -35,6 +35,8 @@ type Config struct {
 	Timeout    time.Duration // of an operation whose context has no earlier deadline; 0 = 5 s
 	OneShot    bool          // for a process that writes once: its session is kept for a minute only
 	Plain      bool          // no offload of the socket, should the system's not be right
+	// Compression of values of 4 KiB or more that shrink: "s2", also if empty, "zstd" or "none".
+	Compression string
 }
 
 // Client is the shell around a Core: a socket, one goroutine that receives, and a lock.
@@ -45,6 +47,7 @@ type Config struct {
 type Client struct {
 	timeout time.Duration
 	secret  string // file
+	codec   kv.Codec
 	start   time.Time
 	socket  *udp.Socket
 	over    chan struct{} // closed when the receiver has ended
@@ -89,6 +92,10 @@ func Open(cfg Config) (*Client, error) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = 5 * time.Second
 	}
+	codec, ok := map[string]kv.Codec{"": kv.S2, "s2": kv.S2, "zstd": kv.Zstd, "none": kv.Plain}[cfg.Compression]
+	if !ok {
+		return nil, fmt.Errorf("client: compression %q, want s2, zstd or none", cfg.Compression)
+	}
 	addrs, err := resolveAll(cfg.Addrs, cfg.Timeout)
 	if err != nil {
 		return nil, err
@@ -108,7 +115,7 @@ func Open(cfg Config) (*Client, error) {
 		return nil, errors.Join(fmt.Errorf("client: random bytes: %w", err), socket.Close())
 	}
 	c := &Client{
-		timeout: cfg.Timeout, secret: cfg.SecretFile, start: time.Now(), socket: socket, over: make(chan struct{}),
+		timeout: cfg.Timeout, secret: cfg.SecretFile, codec: codec, start: time.Now(), socket: socket, over: make(chan struct{}),
 		probing: make(map[uint64]chan ProbeDone), changing: make(map[uint64]chan ChangeTold),
 	}
 	c.core = NewCore(CoreConfig{
@@ -143,6 +150,11 @@ type Answer struct {
 func (c *Client) Do(ctx context.Context, op *Op) (Answer, error) {
 	if err := ctx.Err(); err != nil {
 		return Answer{}, &outcomeError{fmt.Sprintf("%s: not applied: %v", op.Op, err), ErrNotApplied, err}
+	}
+	if len(op.Value) >= kv.PackedLeast && !op.Op.IsRead() {
+		packed := *op
+		packed.Pack(c.codec)
+		op = &packed
 	}
 	now := c.now()
 	deadline := now + int64(c.timeout)

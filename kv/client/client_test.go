@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,7 +28,8 @@ type loneServer struct {
 	message uint64
 	mute    bool // takes requests and never answers them
 	over    chan struct{}
-	changed int // requests for an addition
+	changed int          // requests for an addition
+	taken   atomic.Int64 // bytes of the commands that came
 }
 
 func startLone(t *testing.T, mute bool) *loneServer {
@@ -162,6 +164,7 @@ func (s *loneServer) request(p []byte) {
 			r = s.store.Apply(&kv.Entry{Index: index + 1, Term: 3, Kind: kv.KindCommands, Time: int64(index) + 1, Count: 1, Body: b[:size]})[0]
 		}
 		b = b[size:]
+		s.taken.Add(int64(size))
 		answers = kv.AppendResult(answers, &r)
 	}
 	r := wire.Reply{Count: count, Results: answers}
@@ -228,6 +231,9 @@ func TestOperations(t *testing.T) {
 	want("large put", c.Put(ctx, []byte("b"), large), nil)
 	if got, err := c.Get(ctx, []byte("b")); err != nil || !bytes.Equal(got, large) {
 		t.Errorf("large get: %d bytes, %v", len(got), err)
+	}
+	if took := s.taken.Load(); took > int64(len(large)/4) {
+		t.Errorf("a value that shrinks took %d bytes on its way", took)
 	}
 	want("delete", c.Delete(ctx, []byte("b")), nil)
 	for i := range 20 {

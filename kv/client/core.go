@@ -163,7 +163,7 @@ func NewCore(cfg CoreConfig, now int64) *Core {
 // Handle names a submitted operation until it is Done.
 type Handle int32
 
-// Submit takes an operation; op gives Op, Key, Value, Old, Limit and FlagOldAbsent, which stay the caller's and must
+// Submit takes an operation; op gives Op, Key, Value, Old, Limit and the flags of these, which stay the caller's and must
 // not change until it is done; the core sets the rest. deadline is absolute, 0 = now + Timeout. token comes back in
 // Done. An operation that breaks a limit is done at once.
 func (c *Core) Submit(now int64, cmd *kv.Command, deadline int64, token uint64) Handle {
@@ -171,7 +171,7 @@ func (c *Core) Submit(now int64, cmd *kv.Command, deadline int64, token uint64) 
 	h := c.take()
 	o := &c.ops[h]
 	o.cmd = *cmd
-	o.cmd.Flags &= kv.FlagOldAbsent
+	o.cmd.Flags &= kv.FlagOldAbsent | kv.FlagPacked
 	o.cmd.Client, o.cmd.Seq, o.cmd.AckedBelow, o.cmd.Registered, o.cmd.Term = 0, 1, 1, 0, 0
 	o.token, o.submitted, o.deadline = token, now, deadline
 	if deadline == 0 {

@@ -234,7 +234,7 @@ func (c *Core) again(h int32) {
 func (c *Core) renew(h int32) {
 	o := &c.ops[h]
 	c.seqs.remove(o.cmd.Seq)
-	o.session, o.cmd.Seq, o.cmd.Flags = nil, 0, o.cmd.Flags&kv.FlagOldAbsent
+	o.session, o.cmd.Seq, o.cmd.Flags = nil, 0, o.cmd.Flags&(kv.FlagOldAbsent|kv.FlagPacked)
 	c.dropTransfers(h)
 	c.enqueue(h)
 	c.discover()

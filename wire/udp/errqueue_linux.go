@@ -12,9 +12,17 @@ import (
 // errorQueueMost bounds one drain; the rest waits for the next.
 const errorQueueMost = 64
 
-// drain empties the socket's error queue, notes who refused, and gives how many did. Any
-// goroutine may: all it works with is on its own stack.
-func (s *Socket) drain(fd uintptr) int {
+// drain empties the socket's error queues, notes who refused, and gives how many did. Of two
+// that share an address the kernel tells either.
+func (s *Socket) drain() (refused int) {
+	for _, fd := range s.queues[:s.queued] {
+		refused += s.drainQueue(fd)
+	}
+	return refused
+}
+
+// drainQueue empties one. Any goroutine may: all it works with is on its own stack.
+func (s *Socket) drainQueue(fd uintptr) int {
 	refused := 0
 	for range errorQueueMost {
 		var (

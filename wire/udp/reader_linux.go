@@ -108,7 +108,7 @@ func (s *Socket) poll() (int, error) {
 // collect begins to hand out what the kernel gave.
 func (s *Socket) collect() (int, error) {
 	r := &s.in
-	r.slot, r.offset, r.more = 0, 0, r.got == Batch
+	r.slot, r.offset = 0, 0
 	if r.errno != 0 && r.errno != unix.EAGAIN {
 		return 0, fmt.Errorf("udp: receive at %s: %w", s.local, os.NewSyscallError("recvmmsg", r.errno))
 	}
@@ -192,47 +192,41 @@ func (r *reader) prepare(s *Socket) {
 			h.Control = &r.controls[i][0]
 		}
 	}
-	r.once = func(fd uintptr) { r.try(s, fd) }
-	r.wait = func(fd uintptr) bool {
-		r.try(s, fd)
+	r.once = func(uintptr) { r.takeAll(s) }
+	r.wait = func(uintptr) bool {
+		r.takeAll(s)
 		r.tries++
 		if r.errno != unix.EAGAIN {
 			return true
 		}
 		// Woken, and nothing there: it was the error queue, whose pending error a
 		// send may have taken. Told to the caller as an empty batch.
-		return r.tries > 1 && s.drain(fd) > 0
+		return r.tries > 1 && s.drain() > 0
 	}
 }
 
-// try receives without waiting. A pending ICMP error comes before the data: it is
-// drained, and data is asked for again; with none, the empty batch makes the caller
-// look at Refused.
-func (r *reader) try(s *Socket, fd uintptr) {
+// take receives from one queue into the slots from first on, at most so many, without
+// waiting. A pending ICMP error comes before the data: it is drained, and data is asked
+// for again; with none, the empty batch makes the caller look at Refused.
+func (r *reader) take(s *Socket, fd uintptr, first, most int) (int, syscall.Errno) {
 	refused := 0
 	for range 8 {
-		for i := range r.hdrs { // the kernel shortened them
+		for i := first; i < first+most; i++ { // the kernel shortened them
 			r.hdrs[i].hdr.Namelen = uint32(unsafe.Sizeof(r.names[i]))
 			r.hdrs[i].hdr.SetControllen(r.control)
 		}
-		n, _, e := syscall.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&r.hdrs)), Batch, unix.MSG_DONTWAIT, 0, 0)
-		if e == 0 {
-			r.got, r.errno = int(n), 0
-			return
-		}
-		r.got, r.errno = 0, e
+		n, _, e := syscall.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&r.hdrs[first])), uintptr(most), unix.MSG_DONTWAIT, 0, 0)
 		switch {
-		case e == unix.EAGAIN:
-			if refused > 0 {
-				r.errno = 0
-			}
-			return
+		case e == 0:
+			return int(n), 0
+		case e == unix.EAGAIN && refused > 0:
+			return 0, 0
 		case e == unix.EINTR:
 		case pendingError(e):
-			refused += 1 + s.drain(fd)
+			refused += 1 + s.drain()
 		default:
-			return
+			return 0, e
 		}
 	}
-	r.errno = 0 // a flood of errors: an empty batch, the next Receive goes on
+	return 0, 0 // a flood of errors: an empty batch, the next Receive goes on
 }

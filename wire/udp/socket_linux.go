@@ -3,6 +3,7 @@
 package udp
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -10,7 +11,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,6 +27,10 @@ type Socket struct {
 	raw   syscall.RawConn
 	local netip.AddrPort
 	v6    bool
+
+	queues [2]uintptr // descriptors to receive from; the first is sent by
+	queued int        // how many there are; file is the one, or an epoll descriptor of both
+
 	sizes [2]int // of the kernel's buffers: receive, send
 	offload
 	counters
@@ -49,29 +53,53 @@ func Listen(addr netip.AddrPort, o Options) (*Socket, error) {
 		return nil, fmt.Errorf("udp: listen: no address given")
 	}
 	s := &Socket{v6: addr.Addr().Is6()}
+	var err error
+	if o.Apart {
+		err = s.listenApart(addr, o)
+	}
+	if !o.Apart || err != nil && unsteered(err) {
+		err = s.listenOne(addr, o)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("udp: listen %s: %w", addr, err)
+	}
+	s.in.prepare(s)
+	s.out.prepare(s)
+	return s, nil
+}
+
+func (s *Socket) listenOne(addr netip.AddrPort, o Options) error {
+	fd, err := s.open()
+	if err != nil {
+		return err
+	}
+	if err := s.configure(fd, addr, o); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	s.queues[0], s.queued = uintptr(fd), 1
+	return s.adopt(fd, addr)
+}
+
+func (s *Socket) open() (int, error) {
 	family := unix.AF_INET
 	if s.v6 {
 		family = unix.AF_INET6
 	}
 	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("udp: listen %s: %w", addr, os.NewSyscallError("socket", err))
-	}
-	if err := s.configure(fd, addr, o); err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("udp: listen %s: %w", addr, err)
-	}
+	return fd, os.NewSyscallError("socket", err)
+}
+
+// adopt gives a descriptor to the runtime's poller; an error closes it.
+func (s *Socket) adopt(fd int, addr netip.AddrPort) (err error) {
 	s.file = os.NewFile(uintptr(fd), "udp "+addr.String())
 	if s.raw, err = s.file.SyscallConn(); err == nil {
 		err = s.file.SetReadDeadline(time.Time{}) // fails if the poller did not take it
 	}
 	if err != nil {
 		s.file.Close()
-		return nil, fmt.Errorf("udp: listen %s: %w", addr, err)
 	}
-	s.in.prepare(s)
-	s.out.prepare(s)
-	return s, nil
+	return err
 }
 
 // configure sets the options, binds, and reads back what the kernel made of it.
@@ -98,20 +126,7 @@ func (s *Socket) configure(fd int, addr netip.AddrPort, o Options) error {
 	s.sizes[0] = buffer(fd, unix.SO_RCVBUF, unix.SO_RCVBUFFORCE, o.ReceiveBuffer)
 	s.sizes[1] = buffer(fd, unix.SO_SNDBUF, unix.SO_SNDBUFFORCE, o.SendBuffer)
 
-	var name sockaddr
-	n, ok := name.put(addr, s.v6)
-	if !ok {
-		return fmt.Errorf("no such zone: %q", addr.Addr().Zone())
-	}
-	if _, _, e := syscall.Syscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&name)), uintptr(n)); e != 0 {
-		return os.NewSyscallError("bind", e)
-	}
-	size := uint32(unsafe.Sizeof(name))
-	if _, _, e := syscall.Syscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&name)), uintptr(unsafe.Pointer(&size))); e != 0 {
-		return os.NewSyscallError("getsockname", e)
-	}
-	s.local = name.get()
-	return nil
+	return s.bind(fd, addr)
 }
 
 // buffer asks for a kernel buffer, past the system's bound where we may, and gives the size
@@ -153,6 +168,9 @@ func detect(fd int) (o offload) {
 	return o
 }
 
+// Apart says whether servers' and clients' datagrams wait in queues of their own.
+func (s *Socket) Apart() bool { return s.queued > 1 }
+
 // Offload says whether the system takes, and gives, several datagrams as one.
 func (s *Socket) Offload() (send, receive bool) { return s.offload.send, s.offload.receive }
 
@@ -181,7 +199,11 @@ func (s *Socket) Close() error {
 	if s.closed.Swap(true) {
 		return ErrClosed
 	}
-	return s.file.Close()
+	err := s.file.Close() // returns when nobody works with the descriptors any more
+	for i := 0; s.queued > 1 && i < s.queued; i++ {
+		err = errors.Join(err, os.NewSyscallError("close", unix.Close(int(s.queues[i]))))
+	}
+	return err
 }
 
 func (s *Socket) failed(err error) error {

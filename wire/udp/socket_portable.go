@@ -103,6 +103,9 @@ func (s *Socket) Receive(deadline time.Time) (int, error) {
 // only an empty socket proves that no other waits.
 func (s *Socket) Drained() bool { return s.got == 0 }
 
+// Apart says that there is one queue for all.
+func (s *Socket) Apart() bool { return false }
+
 // Offload says that every datagram is a call of its own.
 func (s *Socket) Offload() (send, receive bool) { return false, false }
 

@@ -36,6 +36,7 @@ type Options struct {
 	ReceiveBuffer int // bytes asked for, SO_RCVBUF (4 MiB); the system may give less
 	SendBuffer    int // bytes asked for, SO_SNDBUF (4 MiB)
 
+	Apart bool // a server's: clients' datagrams wait in a queue of their own, where the system can
 	Plain bool // no offload, neither in sending nor in receiving: the kill switch
 }
 

@@ -10,12 +10,10 @@ import (
 	"balsa/wire"
 )
 
-// closedPort is an address on which nobody listens any more.
-func closedPort(t *testing.T, addr string) netip.AddrPort {
-	s := listen(t, addr)
-	a := s.LocalAddr()
-	s.Close()
-	return a
+// closedPort is an address on which nobody listens: below those that systems give out, so
+// that no process beside this test is given it meanwhile.
+func closedPort(_ *testing.T, addr string) netip.AddrPort {
+	return netip.AddrPortFrom(netip.MustParseAddrPort(addr).Addr(), 1)
 }
 
 func refusedBy(s *Socket) (list []netip.AddrPort) {
@@ -25,7 +23,7 @@ func refusedBy(s *Socket) (list []netip.AddrPort) {
 
 func TestARefusalEndsReceiveAndIsTold(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
-		a, err := Listen(netip.MustParseAddrPort(addr), Options{})
+		a, err := Listen(netip.MustParseAddrPort(addr), Options{Apart: apart})
 		if err != nil {
 			t.Logf("%s: %v", addr, err)
 			continue
@@ -92,6 +90,11 @@ func TestADeadDestinationCostsALiveOneNothing(t *testing.T) {
 		}
 		receive(t, b, 2)
 	}
+	if a.Counts().Refused == 0 { // told to the other queue, which no send looks at
+		if _, err := a.Receive(far()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if c := a.Counts(); c.Lost != 0 || c.Sent != 4*rounds || c.Refused == 0 {
 		t.Errorf("counts %+v", c)
 	}
@@ -119,7 +122,7 @@ func TestARefusalNeverHidesDataThatIsThere(t *testing.T) {
 
 func TestSendAndReceiveDoNotAllocate(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
-		a, err := Listen(netip.MustParseAddrPort(addr), Options{})
+		a, err := Listen(netip.MustParseAddrPort(addr), Options{Apart: apart})
 		if err != nil {
 			t.Logf("%s: %v", addr, err)
 			continue
@@ -154,5 +157,28 @@ func TestBuffersAreReadBack(t *testing.T) {
 	s := listen(t, "127.0.0.1:0")
 	if r, w := s.Buffers(); r <= 0 || w <= 0 {
 		t.Errorf("buffers %d, %d", r, w)
+	}
+}
+
+// sendmmsg takes the pending error of one datagram for the end of its batch and says nothing
+// of it; the poller has told of it before anybody waits. The refusal is told all the same.
+func TestARefusalAmidABatchIsTold(t *testing.T) {
+	for range 10 {
+		a, b := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+		dead := closedPort(t, "127.0.0.1:0")
+		if err := a.Send([]wire.Packet{{To: dead, Bytes: []byte("x")}, {To: b.LocalAddr(), Bytes: []byte("y")}}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Millisecond) // for the poller; without it this shows less
+		var told []netip.AddrPort
+		for deadline := time.Now().Add(5 * time.Second); len(told) == 0 && time.Now().Before(deadline); {
+			if _, err := a.Receive(deadline); err != nil {
+				t.Fatal(err)
+			}
+			told = refusedBy(a)
+		}
+		if len(told) != 1 || told[0] != dead {
+			t.Fatalf("refused by %v, want %v", told, dead)
+		}
 	}
 }

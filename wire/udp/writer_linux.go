@@ -157,25 +157,28 @@ func (w *writer) joins(to *sockaddr) bool {
 }
 
 // flush sends what is filled.
-func (w *writer) flush(fd uintptr) {
+func (w *writer) flush(uintptr) {
 	for i := range w.n {
 		w.lay(i)
 	}
 	repeats := 0
 	for at := 0; at < w.n; {
-		n, e := w.transmit(fd, at)
+		n, e := w.transmit(at)
 		switch {
 		case e == 0:
 			w.note(at, n)
 			at += n
 			repeats = 0
+			if at < w.n && w.refuse == nil && w.s.drain() > 0 {
+				w.s.Wake() // the next one met an error that this call does not tell, and cleared
+			}
 		case fatal(e):
 			w.errno = e
 			return
 		case e == unix.EINTR:
 		case pendingError(e) && repeats < 8:
 			repeats++
-			if w.s.drain(fd) > 0 {
+			if w.s.drain() > 0 {
 				w.s.Wake() // this may not be the goroutine that looks at Refused
 			} else if repeats > 1 {
 				repeats = 8 // nothing is pending: the error is this message's own
@@ -192,7 +195,7 @@ func (w *writer) flush(fd uintptr) {
 }
 
 // transmit hands messages from the at-th on to the system and gives how many it took.
-func (w *writer) transmit(fd uintptr, at int) (int, syscall.Errno) {
+func (w *writer) transmit(at int) (int, syscall.Errno) {
 	end := w.n
 	if w.refuse != nil {
 		if w.counts[at] > 1 && w.refuse() {
@@ -200,7 +203,7 @@ func (w *writer) transmit(fd uintptr, at int) (int, syscall.Errno) {
 		}
 		end = at + 1
 	}
-	n, _, e := syscall.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&w.hdrs[at])), uintptr(end-at), unix.MSG_DONTWAIT, 0, 0)
+	n, _, e := syscall.RawSyscall6(unix.SYS_SENDMMSG, w.s.queues[0], uintptr(unsafe.Pointer(&w.hdrs[at])), uintptr(end-at), unix.MSG_DONTWAIT, 0, 0)
 	return int(n), e
 }
 

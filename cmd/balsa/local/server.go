@@ -222,9 +222,12 @@ type watcher struct {
 // tailLines is how many of a server's last lines a message quotes.
 const tailLines = 4
 
+// Write never fails: an error would close the server's standard error, and its next line would kill it. So where the
+// file cannot be written, on a full disk, what the server said is lost, and the server lives.
 func (w *watcher) Write(p []byte) (int, error) {
 	w.see(p)
-	return w.log.Write(p)
+	w.log.Write(p)
+	return len(p), nil
 }
 
 func (w *watcher) see(p []byte) {

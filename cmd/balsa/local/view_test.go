@@ -1,6 +1,8 @@
 package local
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -71,5 +73,22 @@ func TestTheReadyLineIsFoundInPieces(t *testing.T) {
 		if !ended(w.ready) {
 			t.Fatalf("%q was not seen", text)
 		}
+	}
+}
+
+// On a full disk what a server says cannot be kept; that must not end it.
+func TestAServerOutlivesItsLogFile(t *testing.T) {
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Close()
+	w := &watcher{log: log, ready: make(chan struct{})}
+	text := []byte("level=INFO msg=ready\n")
+	if n, err := w.Write(text); n != len(text) || err != nil {
+		t.Fatalf("%d bytes of %d taken, %v: the server's next line would kill it", n, len(text), err)
+	}
+	if !ended(w.ready) {
+		t.Fatal("the line was not seen")
 	}
 }

@@ -6,44 +6,44 @@ var sealed = []mutant{
 	{41, "the replay window is off by one", "tests", wireTests, []edit{
 		{"wire/window.go", "for i := w.top + 1; i <= n; i++ {", "for i := w.top + 2; i <= n; i++ {"},
 	}},
-	{701, "a client's frames are taken for a server's", "tests", nodeTests, []edit{
+	{901, "a client's frames are taken for a server's", "tests", nodeTests, []edit{
 		{"node/admit.go", "kind.OfServers() && client || ", ""},
 	}},
-	{702, "a stranger's hello is answered at any length", "tests", nodeTests, []edit{
+	{902, "a stranger's hello is answered at any length", "tests", nodeTests, []edit{
 		{"node/reply.go", "\t\troom = n.admission.room\n", ""},
 	}},
-	{703, "a token is good for any address", "tests", wireTests, []edit{
+	{903, "a token is good for any address", "tests", wireTests, []edit{
 		{"wire/token.go", "\tcopy(t.in[:16], ip[:])\n", "\tt.in[0] = ip[0]\n"},
 	}},
-	{704, "a seal does not cover the header", "tests", wireTests, []edit{
+	{904, "a seal does not cover the header", "tests", wireTests, []edit{
 		{"wire/seal.go", "body, b[:HeaderBytes])", "body, b[:0])"},
 		{"wire/opener.go", "body, b[:HeaderBytes])", "body, b[:0])"},
 	}},
-	{705, "a client is forgotten while its token lives", "tests", wireTests, []edit{
+	{905, "a client is forgotten while its token lives", "tests", wireTests, []edit{
 		{"wire/opener.go", "now-s.oldest.last < s.least", "now < s.oldest.last"},
 	}},
-	{706, "clients hold the servers' secret", "tests", wireTests, []edit{
+	{906, "clients hold the servers' secret", "tests", wireTests, []edit{
 		{"wire/keys.go", "copy(c.Bytes[:], derive(s.Bytes[:], \"balsa 1 clients\", SecretBytes))", "c = s"},
 	}},
-	{707, "a token never expires", "tests", wireTests, []edit{
+	{907, "a token never expires", "tests", wireTests, []edit{
 		{"wire/token.go", "le.PutUint64(t.in[16:], uint64(window))", "le.PutUint64(t.in[16:], uint64(window>>60))"},
 	}},
-	{708, "datagrams are sealed with our newest key, whatever the other end holds", "tests", wireTests, []edit{
+	{908, "datagrams are sealed with our newest key, whatever the other end holds", "tests", wireTests, []edit{
 		{"wire/keys.go", "\tif k.find(told) != nil {\n\t\treturn told\n\t}\n", ""},
 	}},
-	{709, "a fragment brings in what may not come whole", "tests", nodeTests, []edit{
+	{909, "a fragment brings in what may not come whole", "tests", nodeTests, []edit{
 		{"node/large.go", "if ok && n.may(h, whole.Kind) {", "if ok {"},
 	}},
-	{710, "a stranger is remembered before its seal is checked", "tests", wireTests, []edit{
+	{910, "a stranger is remembered before its seal is checked", "tests", wireTests, []edit{
 		{"wire/opener.go", "\t\taead = o.keys.aead(&want)\n", "\t\taead = o.keys.aead(&want)\n\t\tif remember {\n\t\t\tknown = ls.add(now, want, aead)\n\t\t}\n"},
 	}},
-	{711, "a request without a token is taken", "tests", nodeTests, []edit{
+	{911, "a request without a token is taken", "tests", nodeTests, []edit{
 		{"node/admit.go", "n.admission.verdict == wire.Unproven && kind != wire.KindHello {", "n.admission.verdict == wire.Unproven && kind == wire.KindStatus {"},
 	}},
-	{712, "an unknown server is answered with the whole list", "tests", nodeTests, []edit{
+	{912, "an unknown server is answered with the whole list", "tests", nodeTests, []edit{
 		{"node/found.go", "if size > n.admission.room {", "if size > 1<<20 {"},
 	}},
-	{713, "a server keeps a packet number for two datagrams", "tests", nodeTests, []edit{
+	{913, "a server keeps a packet number for two datagrams", "tests", nodeTests, []edit{
 		{"node/outbound.go", "\t\to.header.Packet = d.packer.Header.Packet\n", ""},
 	}},
 }
