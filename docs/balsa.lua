@@ -104,6 +104,9 @@ local frames = {
   [42] = { name = "chaos-reply", rest = 16, {
     { 0, "nonce", "Nonce", "x64" }, { 8, "outcome", "Outcome", "u8", chaos_outcomes } } },
   [43] = { name = "token", rest = 8, { { 0, "token", "Token", "x64" } } },
+  [44] = { name = "path-ask", rest = 24, follows = "bytes", {
+    { 0, "boot", "Asker's boot", "x64" }, { 8, "nonce", "Nonce", "u64" }, { 16, "passes", "Size that passes", "u32" } } },
+  [45] = { name = "path-echo", rest = 16, follows = "bytes", { { 0, "boot", "Echoed boot", "x64" }, { 8, "nonce", "Nonce", "u64" } } },
   [48] = { name = "fragment", rest = 32, follows = "bytes", {
     { 0, "message", "Message", "x64" }, { 8, "total", "Total", "u32" }, { 12, "offset", "Offset", "u32" }, { 16, "stride", "Stride", "u32" },
     { 20, "kind", "Kind of the whole", "u8" } } },

@@ -97,13 +97,15 @@ func (n *Node) frame(now int64, h *wire.Header, from netip.AddrPort, kind wire.K
 	case wire.KindRequest:
 		n.request(now, h, from, p)
 	case wire.KindStatus:
-		n.status(h, from, p)
+		n.status(now, h, from, p)
 	case wire.KindChaos:
 		n.chaosFrame(now, h, from, p)
 	case wire.KindFragment:
 		n.fragment(now, h, from, p)
 	case wire.KindFragmentStatus:
 		n.out.fragmentStatus(now, h, p)
+	case wire.KindPathAsk:
+		n.pathAsk(h, from, p)
 	case wire.KindPathProbe:
 		n.pathProbe(now, h, p)
 	case wire.KindPathAnswer:

@@ -30,6 +30,9 @@ type outbound struct {
 	entryLimit int    // largest body of an entry that fits a datagram to every voter
 	large      []large
 	message    uint64 // id of the last fragmented message
+
+	told  map[netip.AddrPort]int // largest datagram for clients whose path is not as their address suggests
+	heard []clientPath           // told since datagrams were last begun
 }
 
 type destination struct {
@@ -156,15 +159,20 @@ func (o *outbound) peerAt(now int64, id uint16) netip.AddrPort {
 }
 
 // datagramLimit is the largest datagram for an address: what a server's path was
-// found to carry; for others, big ones where no wire is, those that pass every path otherwise.
+// found to carry, what a client told of its own; for others, big ones where no wire is, those that pass every path otherwise.
 func (o *outbound) datagramLimit(to netip.AddrPort) int {
 	for i := range o.peers {
 		if p := &o.peers[i]; p.to == to {
 			return p.limit
 		}
 	}
+	if len(o.told) > 0 {
+		if passes, ok := o.told[to]; ok {
+			return passes
+		}
+	}
 	if o.n.o.Datagram != 0 {
-		return o.n.o.Datagram
+		return o.n.o.Datagram &^ 7
 	}
 	if to.Addr().IsLoopback() {
 		return wire.MaxDatagram

@@ -36,6 +36,8 @@ const (
 	KindChaos       Kind = 41
 	KindChaosReply  Kind = 42
 	KindToken       Kind = 43
+	KindPathAsk     Kind = 44
+	KindPathEcho    Kind = 45
 
 	KindFragment       Kind = 48
 	KindFragmentStatus Kind = 49
@@ -102,6 +104,10 @@ func (k Kind) String() string {
 		return "chaos-reply"
 	case KindToken:
 		return "token"
+	case KindPathAsk:
+		return "path-ask"
+	case KindPathEcho:
+		return "path-echo"
 	case KindFragment:
 		return "fragment"
 	case KindFragmentStatus:

@@ -101,6 +101,8 @@ func samples() []sample {
 		{"chaos", KindChaos, &Chaos{Nonce: 46, Duration: 2e9, Verb: ChaosCut}, func() frame { return new(Chaos) }},
 		{"chaos-reply", KindChaosReply, &ChaosReply{Nonce: 46, Outcome: ChaosBegun}, func() frame { return new(ChaosReply) }},
 		{"token", KindToken, &Token{Token: 47}, func() frame { return new(Token) }},
+		{"path-ask", KindPathAsk, &PathAsk{AskBoot: 96, Nonce: 5, Passes: 1200, Pad: 16}, func() frame { return new(PathAsk) }},
+		{"path-echo", KindPathEcho, &PathEcho{EchoBoot: 96, Nonce: 5, Pad: 24}, func() frame { return new(PathEcho) }},
 		{"fragment", KindFragment, &Fragment{Message: 1, Kind: KindRequest, Total: 300, Offset: 256, Stride: 256, Body: bytes.Repeat([]byte{7}, 44)}, func() frame { return new(Fragment) }},
 		{"fragment-status", KindFragmentStatus, &FragmentStatus{Message: 1, EchoBoot: 96, Have: 256, Bitmap: [16]byte{0: 3, 15: 128}, Done: true}, func() frame { return new(FragmentStatus) }},
 		{"path-probe", KindPathProbe, &PathProbe{AskBoot: 96, Nonce: 5, Pad: 24}, func() frame { return new(PathProbe) }},

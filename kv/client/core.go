@@ -93,8 +93,9 @@ type Core struct {
 	probed       []ProbeDone
 	changes      []*change
 	told         []ChangeTold
-	pending      []*server // with frames of this turn
-	batch        []int32   // scratch
+	pending      []*server   // with frames of this turn
+	alone        wire.Packer // of datagrams that nothing else shares
+	batch        []int32     // scratch
 
 	done, doneSpare []Done
 	Counters        Counters
@@ -253,7 +254,7 @@ func (c *Core) Deadline() int64 {
 			d = min(d, c.ops[h].due)
 		}
 	}
-	d = min(d, c.wonderAt())
+	d = min(d, c.wonderAt(), c.pathDeadline())
 	for _, t := range c.transfers {
 		d = min(d, t.deadline())
 	}

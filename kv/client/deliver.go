@@ -120,6 +120,8 @@ func (c *Core) dispatch(s *server, h *wire.Header, k wire.Kind, p []byte) {
 		ok = c.onMemberReply(s, p)
 	case wire.KindToken:
 		ok = c.onToken(s, p)
+	case wire.KindPathEcho:
+		ok = c.onPathEcho(s, p)
 	case wire.KindFragment:
 		ok = c.onFragment(s, h, p)
 	case wire.KindFragmentStatus:

@@ -13,7 +13,11 @@ func (c *Core) Out(out []wire.Packet) []wire.Packet {
 			s.packer.Reset()
 			s.busy = false
 		}
+		if s.packer.Limit != s.path.Size() {
+			c.settlePath(s)
+		}
 	}
+	c.alone.Reset()
 	if c.opener != nil {
 		c.opener.Turn()
 	}
@@ -28,10 +32,10 @@ func (c *Core) Out(out []wire.Packet) []wire.Packet {
 	c.sendChanges()
 	c.hellos()
 	for _, s := range c.pending {
-		out = c.flush(s, out)
+		out = c.seal(&s.packer, s, out)
 	}
 	c.pending = c.pending[:0]
-	return out
+	return c.sendPaths(out)
 }
 
 // refresh asks the leader again where the servers are, in a datagram that leaves anyway: they come, go and move, and
@@ -52,13 +56,14 @@ func (c *Core) frame(s *server, k wire.Kind, size int) []byte {
 	return p
 }
 
-func (c *Core) flush(s *server, out []wire.Packet) []wire.Packet {
-	h := &s.packer.Header
+// seal finishes what a packer holds for s.
+func (c *Core) seal(p *wire.Packer, s *server, out []wire.Packet) []wire.Packet {
+	h := &p.Header
 	h.Cluster = wire.ClusterTag(c.cluster)
 	h.Src, h.Dst = wire.ClientNode, s.id
 	h.Incarnation, h.Boot, h.Token = c.clientID(), c.cfg.Boot, s.token
-	h.Packet, h.KeyEpoch, s.packer.Sealer = c.packet, c.epoch(s), c.sealer
-	out = s.packer.Flush(s.addr, out)
+	h.Packet, h.KeyEpoch, p.Sealer = c.packet, c.epoch(s), c.sealer
+	out = p.Flush(s.addr, out)
 	c.packet = h.Packet
 	return out
 }
