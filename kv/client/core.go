@@ -68,6 +68,7 @@ type Core struct {
 	ops       []op
 	free      int32
 	wondered  int64 // when a late answer last made us ask who leads
+	repeats   list  // queued, sent before: ahead of all others
 	writes    list  // queued, oldest first
 	reads     list
 	large     list // queued, too large for a datagram
@@ -142,7 +143,7 @@ func NewCore(cfg CoreConfig, now int64) *Core {
 	// Numbers begin at a random place, so that an answer to an earlier process at this address matches nothing.
 	c.seqs.start(c.rng.Uint64N(1<<48) + 1)
 	c.readSeqs.start(c.rng.Uint64N(1<<48) + 1)
-	for _, l := range []*list{&c.writes, &c.reads, &c.large, &c.byEnd} {
+	for _, l := range []*list{&c.repeats, &c.writes, &c.reads, &c.large, &c.byEnd} {
 		*l = emptyList
 	}
 	for i := range c.flying {

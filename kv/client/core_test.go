@@ -291,3 +291,28 @@ func TestSubmitCostsNoMemory(t *testing.T) {
 		t.Errorf("%v allocations a put, want 0", n)
 	}
 }
+
+// TestAFullWindowLetsTheOldestThrough: an operation whose copies were lost is sent again although those that were never
+// sent wait for the window that it holds open.
+func TestAFullWindowLetsTheOldestThrough(t *testing.T) {
+	for name, cmd := range map[string]func(i int) *kv.Command{
+		"puts": func(i int) *kv.Command { return put(fmt.Sprint("k", i%100), "v") },
+		"gets": func(i int) *kv.Command { return &kv.Command{Op: kv.Get, Key: []byte("k")} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newCluster(t, 1, CoreConfig{Timeout: 5000 * ms})
+			f.core.Submit(f.now, put("warm", "1"), 0, 0)
+			f.run(100 * ms)
+			f.there = 1 // nothing passes
+			f.core.Submit(f.now, cmd(0), 0, 1)
+			f.pump()
+			f.there = 0
+			const rest = kv.Window + 500
+			for i := range rest {
+				f.core.Submit(f.now, cmd(1+i), 0, uint64(2+i))
+			}
+			f.run(f.now + 6000*ms)
+			f.allApplied(rest + 2)
+		})
+	}
+}

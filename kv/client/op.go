@@ -104,9 +104,12 @@ func (c *Core) enqueue(h int32) {
 	c.unlink(h)
 	o := &c.ops[h]
 	o.state = stateQueued
-	if o.cmd.Op.IsRead() {
+	switch {
+	case o.cmd.Seq != 0: // it may hold the window open that others wait for
+		c.pushBack(&c.repeats, h)
+	case o.cmd.Op.IsRead():
 		c.pushBack(&c.reads, h)
-	} else {
+	default:
 		c.pushBack(&c.writes, h)
 	}
 }

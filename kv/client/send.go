@@ -23,6 +23,7 @@ func (c *Core) Out(out []wire.Packet) []wire.Packet {
 	}
 	if l := c.leader; l != nil && c.waiting() && c.proven(l) {
 		c.refresh(l)
+		c.sendQueue(l, &c.repeats)
 		c.sendQueue(l, &c.reads)
 		c.sendQueue(l, &c.writes)
 		c.sendLarge(l)
@@ -41,7 +42,7 @@ func (c *Core) Out(out []wire.Packet) []wire.Packet {
 // refresh asks the leader again where the servers are, in a datagram that leaves anyway: they come, go and move, and
 // whoever knows none of those that are left finds nobody when this one goes.
 func (c *Core) refresh(l *server) {
-	if c.now-l.askedAt >= helloAgain && (c.reads.front != none || c.writes.front != none) {
+	if c.now-l.askedAt >= helloAgain && (c.repeats.front != none || c.reads.front != none || c.writes.front != none) {
 		c.greet(l)
 	}
 }
@@ -70,7 +71,7 @@ func (c *Core) seal(p *wire.Packer, s *server, out []wire.Packet) []wire.Packet 
 
 // waiting says that an operation waits to be sent.
 func (c *Core) waiting() bool {
-	return c.reads.front != none || c.writes.front != none || c.large.front != none
+	return c.repeats.front != none || c.reads.front != none || c.writes.front != none || c.large.front != none
 }
 
 // clientID is what headers name us by: the session that new commands belong to.
