@@ -46,7 +46,7 @@ type LossConfig struct {
 	SecretFile string // clients'; empty: open
 	Out        string // directory of report.json; empty: none
 	Version    string
-	Start      func(ctx context.Context, flags string) (Network, error)
+	Start      func(ctx context.Context, name, flags string) (Network, error) // of a case
 	Log        io.Writer
 }
 
@@ -172,7 +172,7 @@ func RunLoss(ctx context.Context, c LossConfig) (*LossReport, error) {
 }
 
 func (c *LossConfig) row(ctx context.Context, r *LossReport, one *lossCase) (row LossRow, err error) {
-	servers, err := c.Start(ctx, one.flags)
+	servers, err := c.Start(ctx, one.name, one.flags)
 	if err != nil {
 		return row, err
 	}

@@ -21,6 +21,7 @@ import (
 func benchLossCommand(s *streams) *cobra.Command {
 	c := bench.LossConfig{}
 	var nodes int
+	var dir string
 	var sealed bool
 	output := newChoice("text", "json")
 	cmd := &cobra.Command{
@@ -44,12 +45,13 @@ something still stood still after the network was perfect again.
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 			defer stop()
 			c.Version, c.Log = thisVersion().Commit, s.err
-			return runLoss(ctx, s, c, nodes, sealed, output.value == "json")
+			return runLoss(ctx, s, c, nodes, dir, sealed, output.value == "json")
 		},
 	}
 	f := cmd.Flags()
 	f.StringSliceVar(&c.Cases, "case", bench.LossCases(), "networks, a row each")
 	f.IntVar(&nodes, "local", 3, "so many servers, started here")
+	f.StringVar(&dir, "dir", "", "where their data and logs live, a directory each case (default: temporary ones)")
 	f.IntVar(&c.Clients, "clients", 512, "number of clients")
 	f.DurationVar(&c.Duration, "duration", 10*time.Second, "measured time of each row")
 	f.DurationVar(&c.WarmUp, "warm-up", 2*time.Second, "time before it that does not count")
@@ -62,26 +64,29 @@ something still stood still after the network was perfect again.
 	return cmd
 }
 
-func runLoss(ctx context.Context, s *streams, c bench.LossConfig, nodes int, sealed, asJSON bool) (err error) {
+func runLoss(ctx context.Context, s *streams, c bench.LossConfig, nodes int, dir string, sealed, asJSON bool) (err error) {
 	binary, err := os.Executable()
 	if err != nil {
 		return err
 	}
 	o := local.Options{Binary: binary, Nodes: nodes}
 	if sealed {
-		dir, err := os.MkdirTemp("", "balsa-secret-")
+		temporary, err := os.MkdirTemp("", "balsa-secret-")
 		if err != nil {
 			return err
 		}
-		defer os.RemoveAll(dir)
-		dir = filepath.Join(dir, "secrets")
-		if err := secret.Create(dir, secret.New(newSecret())); err != nil {
+		defer os.RemoveAll(temporary)
+		files := filepath.Join(temporary, "secrets")
+		if err := secret.Create(files, secret.New(newSecret())); err != nil {
 			return err
 		}
-		o.Serve = []string{"--secret-file", filepath.Join(dir, secret.ServerFile)}
-		c.SecretFile = filepath.Join(dir, secret.ClientFile)
+		o.Serve = []string{"--secret-file", filepath.Join(files, secret.ServerFile)}
+		c.SecretFile = filepath.Join(files, secret.ClientFile)
 	}
-	c.Start = func(ctx context.Context, flags string) (bench.Network, error) {
+	c.Start = func(ctx context.Context, name, flags string) (bench.Network, error) {
+		if dir != "" {
+			o.Dir = filepath.Join(dir, name)
+		}
 		return local.RunBehind(ctx, o, strings.Fields(flags)...)
 	}
 	report, err := bench.RunLoss(ctx, c)

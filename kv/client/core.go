@@ -13,7 +13,9 @@ import (
 const (
 	retryMin     = int64(20 * time.Millisecond)
 	retryMax     = int64(500 * time.Millisecond)
-	lateMin      = int64(8 * time.Millisecond) // the shell's grain: sooner would wake its receiver for every operation
+	overtakeMin  = int64(time.Millisecond)       // how much later something answered must have been sent
+	unsure       = int64(500 * time.Millisecond) // without a round trip that is certain
+	lateMin      = int64(8 * time.Millisecond)   // the shell's grain: sooner would wake its receiver for every operation
 	helloMin     = int64(20 * time.Millisecond)
 	helloMax     = int64(250 * time.Millisecond)
 	helloAgain   = int64(time.Second)      // between two questions to a leader that answers
@@ -25,7 +27,7 @@ const (
 )
 
 const (
-	attempts   = 6  // retry lists: commands sent once, twice, ..., six times or more
+	attempts   = 12 // retry lists: commands sent once, twice, ..., twelve times or more
 	maxServers = 64 // known ones; more are not learnt
 )
 
@@ -87,6 +89,7 @@ type Core struct {
 	wantsKeys bool
 
 	srtt, rttvar int64
+	measuredAt   int64 // when an answer last told how long one takes, for certain
 	transfers    []*transfer
 	assembly     *wire.Reassembler
 	messages     uint64

@@ -167,9 +167,7 @@ func (c *Core) onResult(s *server, r *kv.Result) {
 	r.Client = o.cmd.Client
 	switch {
 	case r.Status.Applied():
-		if o.sends == 1 {
-			c.measure(c.now - o.sentAt)
-		}
+		c.answered(o)
 		if o.session != nil {
 			o.session.proven = true
 		}

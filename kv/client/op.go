@@ -11,6 +11,7 @@ type op struct {
 	deadline  int64
 	due       int64 // when flying: send again
 	sentAt    int64 // last copy
+	firstAt   int64
 	session   *session
 	copies    copies
 	sends     uint32

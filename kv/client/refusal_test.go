@@ -1,6 +1,7 @@
 package client
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -91,5 +92,43 @@ func TestALateAnswerMakesTheClientAskOnceWhoLeads(t *testing.T) {
 	}
 	if f.core.wonderAt() != never {
 		t.Error("it would wonder about the same operation again")
+	}
+}
+
+// TestWhatAnAnswerOvertookIsSentAgainAtOnce: the first put is lost, one sent well after it is answered, and the first goes
+// again before its own pause is over. What was sent together with the answered one is left alone.
+func TestWhatAnAnswerOvertookIsSentAgainAtOnce(t *testing.T) {
+	f, _ := outstanding(t, 1)
+	sent := f.core.Counters.Sent
+	f.run(f.now + 5*ms)
+	began := f.now
+	for i := range 3 {
+		f.core.Submit(f.now, put("b", fmt.Sprint(i)), 0, uint64(2+i))
+	}
+	f.run(f.now + 8*ms)
+	if len(f.done) != 4 || f.now-began >= retryMin {
+		t.Fatalf("got %+v", f.done)
+	}
+	if got := f.core.Counters.Sent - sent; got != 4 {
+		t.Errorf("%d copies, want 4", got)
+	}
+}
+
+// TestALongRoundTripIsFoundOutThoughAllIsSentTwice: answers take longer than the first pause, so none is of a command
+// that was sent once; the pause grows all the same.
+func TestALongRoundTripIsFoundOutThoughAllIsSentTwice(t *testing.T) {
+	f := newCluster(t, 1, CoreConfig{})
+	f.servers[0].slow = 200 * ms
+	for i := range 10 {
+		f.core.Submit(f.now, put("a", fmt.Sprint(i)), 0, uint64(i))
+		f.run(f.now + 300*ms)
+	}
+	before := f.core.Counters.Sent
+	for i := range 10 {
+		f.core.Submit(f.now, put("a", fmt.Sprint(i)), 0, uint64(10+i))
+		f.run(f.now + 300*ms)
+	}
+	if got := f.core.Counters.Sent - before; len(f.done) != 20 || got > 12 {
+		t.Errorf("%d copies of 10 commands, %d done", got, len(f.done))
 	}
 }

@@ -151,7 +151,9 @@ func (c *Core) note(h int32, l *server) {
 	if !o.cmd.Op.IsRead() {
 		o.copies.add(l)
 	}
-	o.sends++
+	if o.sends++; o.sends == 1 {
+		o.firstAt = c.now
+	}
 	o.sentAt = c.now
 	c.Counters.Sent++
 }
@@ -164,9 +166,23 @@ func (c *Core) fly(h int32) {
 	c.pushBack(&c.flying[n], h)
 }
 
-// retryAfter is the pause before another copy: some round trips at first, doubling.
+// retryAfter is the pause before another copy: some round trips at first, doubling every other time. Where much is
+// lost several copies in a row are, and nothing is gained by patience.
 func (c *Core) retryAfter(n int) int64 {
-	return min(max(retryMin, 2*c.srtt+4*c.rttvar)<<n, retryMax)
+	return min(max(retryMin, c.srtt+4*c.rttvar)<<(n/2), retryMax)
+}
+
+// answered takes how long an operation took. One that was sent again may have been answered for any of its copies: it
+// counts, from the first, only where no other is to be had, as a round trip is longer than our patience.
+func (c *Core) answered(o *op) {
+	switch {
+	case o.sends == 1:
+		c.measuredAt = c.now
+		c.measure(c.now - o.sentAt)
+		c.overtaken(o.sentAt-max(overtakeMin, c.srtt/4), o.cmd.Op.IsRead())
+	case c.now-c.measuredAt > unsure:
+		c.measure(c.now - o.firstAt)
+	}
 }
 
 // measure takes a round trip of a command that was sent once.
@@ -177,4 +193,23 @@ func (c *Core) measure(d int64) {
 	}
 	c.rttvar += (max(d-c.srtt, c.srtt-d) - c.rttvar) / 4
 	c.srtt += (d - c.srtt) / 8
+}
+
+// overtaken sends again what an answer has overtaken: servers answer writes in order, and reads as well, so what was sent
+// clearly before something that is answered now is lost, or its answer is. It costs the time of an answer, where the
+// pause of retryAfter is several.
+func (c *Core) overtaken(before int64, reads bool) {
+	for i := range c.flying {
+		passed := 0 // of the other sort: a few, or it is left to the next answer
+		next := none
+		for h := c.flying[i].front; h != none && c.ops[h].sentAt < before && passed < 64; h = next {
+			next = c.ops[h].nxt
+			if c.ops[h].cmd.Op.IsRead() == reads {
+				c.enqueue(h)
+				c.Counters.Resent++
+			} else {
+				passed++
+			}
+		}
+	}
 }

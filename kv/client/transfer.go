@@ -135,6 +135,7 @@ func (c *Core) onFragmentStatus(s *server, b []byte) bool {
 	for i, t := range c.transfers {
 		if t.to == s && t.message == f.Message {
 			c.transfers = slices.Delete(c.transfers, i, i+1)
+			c.ops[t.h].sentAt = c.now // all of it is there only now
 			c.fly(t.h)
 			c.ops[t.h].due = c.now + c.jitter(retryMax)
 			break
