@@ -169,7 +169,7 @@ func (c *Core) fly(h int32) {
 // retryAfter is the pause before another copy: some round trips at first, doubling every other time. Where much is
 // lost several copies in a row are, and nothing is gained by patience.
 func (c *Core) retryAfter(n int) int64 {
-	return min(max(retryMin, c.srtt+4*c.rttvar)<<(n/2), retryMax)
+	return min(max(retryMin, c.srtt+c.srtt/2+4*c.rttvar)<<(n/2), retryMax)
 }
 
 // answered takes how long an operation took. One that was sent again may have been answered for any of its copies: it
