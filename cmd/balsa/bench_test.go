@@ -102,3 +102,48 @@ func TestBenchTakesTheLeaderAwayAndLosesNothing(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestBenchJudgesAClusterOverBadNetworks(t *testing.T) {
+	for _, more := range [][]string{{"--case", "none,mtu-600"}, {"--case", "loss-30,leader-deaf", "--sealed"}} {
+		out := t.TempDir()
+		text, errs, code := balsa(append([]string{"bench", "wire", "loss", "--clients", "40", "--duration", "1s", "--warm-up", "200ms", "--timeout", "30s", "--out", out}, more...)...)
+		if code != exitDone {
+			t.Fatalf("%v: code %d: %s%s", more, code, text, errs)
+		}
+		raw, err := os.ReadFile(filepath.Join(out, "report.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r bench.LossReport
+		if err := json.Unmarshal(raw, &r); err != nil {
+			t.Fatal(err)
+		}
+		if len(r.Rows) != 2 {
+			t.Fatalf("%v: got %+v", more, r.Rows)
+		}
+		for _, row := range r.Rows {
+			if row.Wrong != 0 || row.Gets < 4*40 || row.Failed != 0 {
+				t.Errorf("%v: got %+v", more, row)
+			}
+		}
+	}
+}
+
+func TestBenchCarriesAFileOverItsSendersDeath(t *testing.T) {
+	out := t.TempDir()
+	text, errs, code := balsa("bench", "wire", "bulk", "--size", "24MiB", "--dir", t.TempDir(), "--out", out)
+	if code != exitDone {
+		t.Fatalf("code %d: %s%s", code, text, errs)
+	}
+	raw, err := os.ReadFile(filepath.Join(out, "report.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r bench.BulkReport
+	if err := json.Unmarshal(raw, &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Rows) != 3 || r.Rows[2].Resumed < 12<<20 || r.Rows[1].Parts <= r.Rows[0].Parts || r.IdleP50 <= 0 {
+		t.Errorf("got %+v", r)
+	}
+}

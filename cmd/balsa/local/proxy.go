@@ -14,6 +14,7 @@ import (
 
 // Proxy is a `balsa chaos-proxy` process. Its network changes by Become.
 type Proxy struct {
+	addr  string
 	cmd   *exec.Cmd
 	in    io.WriteCloser
 	lines chan string // what it says; closed at its end
@@ -47,6 +48,9 @@ func StartProxy(binary, listen, to string, flags ...string) (*Proxy, error) {
 	return p, nil
 }
 
+// Addr is where it listens.
+func (p *Proxy) Addr() string { return p.addr }
+
 // Become gives it other flags, in place of all that it had.
 func (p *Proxy) Become(flags string) error {
 	if _, err := io.WriteString(p.in, flags+"\n"); err != nil {
@@ -67,6 +71,9 @@ func (p *Proxy) hear(words string) error {
 				return fmt.Errorf("a chaos-proxy ended, and said %s", last)
 			}
 			if strings.Contains(line, words) {
+				if _, rest, ok := strings.Cut(line, "listen="); ok && p.addr == "" {
+					p.addr, _, _ = strings.Cut(rest, " ")
+				}
 				return nil
 			}
 			if last = line; strings.Contains(line, "msg=refused") {
