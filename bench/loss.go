@@ -264,11 +264,13 @@ func (l *lossRun) harm(ctx context.Context, servers Network, one *lossCase) erro
 		return err
 	}
 	s, err := l.store.Status(ctx)
+	for began := time.Now(); err == nil && s.Leader < 0; s, err = l.store.Status(ctx) {
+		if time.Since(began) > patience {
+			return errors.New("no server leads")
+		}
+	}
 	if err != nil {
 		return err
-	}
-	if s.Leader < 0 {
-		return errors.New("no server leads")
 	}
 	if err := servers.Become(s.Rows[s.Leader].ID, one.leader); err != nil {
 		return err
