@@ -147,3 +147,24 @@ func TestBenchCarriesAFileOverItsSendersDeath(t *testing.T) {
 		t.Errorf("got %+v", r)
 	}
 }
+
+func TestBenchFloodsAClusterThatGoesOn(t *testing.T) {
+	for _, more := range [][]string{nil, {"--sealed"}} {
+		out := t.TempDir()
+		text, errs, code := balsa(append([]string{"bench", "wire", "flood", "--clients", "16", "--duration", "1500ms", "--out", out}, more...)...)
+		if code != exitDone {
+			t.Fatalf("%v: code %d: %s%s", more, code, text, errs)
+		}
+		raw, err := os.ReadFile(filepath.Join(out, "report.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r bench.FloodReport
+		if err := json.Unmarshal(raw, &r); err != nil {
+			t.Fatal(err)
+		}
+		if r.Wrong != 0 || r.Gets == 0 || r.During == 0 || r.Largest > 1 || r.Sent < 1000 || r.Questions < 200 || r.Most == 0 {
+			t.Errorf("%v: got %+v", more, r)
+		}
+	}
+}

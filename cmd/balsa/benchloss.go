@@ -15,7 +15,6 @@ import (
 
 	"balsa/bench"
 	"balsa/cmd/balsa/local"
-	"balsa/wire/secret"
 )
 
 func benchLossCommand(s *streams) *cobra.Command {
@@ -71,17 +70,12 @@ func runLoss(ctx context.Context, s *streams, c bench.LossConfig, nodes int, dir
 	}
 	o := local.Options{Binary: binary, Nodes: nodes}
 	if sealed {
-		temporary, err := os.MkdirTemp("", "balsa-secret-")
+		files, err := passingSecret()
 		if err != nil {
 			return err
 		}
-		defer os.RemoveAll(temporary)
-		files := filepath.Join(temporary, "secrets")
-		if err := secret.Create(files, secret.New(newSecret())); err != nil {
-			return err
-		}
-		o.Serve = []string{"--secret-file", filepath.Join(files, secret.ServerFile)}
-		c.SecretFile = filepath.Join(files, secret.ClientFile)
+		defer files.remove()
+		o.Serve, c.SecretFile = files.serve(), files.client()
 	}
 	c.Start = func(ctx context.Context, name, flags string) (bench.Network, error) {
 		if dir != "" {
