@@ -168,3 +168,27 @@ func TestBenchFloodsAClusterThatGoesOn(t *testing.T) {
 		}
 	}
 }
+
+func TestBenchCountsTheCallsOfAPut(t *testing.T) {
+	out := t.TempDir()
+	text, errs, code := balsa("bench", "wire", "calls", "--clients", "1,32", "--duration", "300ms", "--sealed", "--out", out)
+	if code != exitDone {
+		t.Fatalf("code %d: %s%s", code, text, errs)
+	}
+	raw, err := os.ReadFile(filepath.Join(out, "report.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r bench.CallsReport
+	if err := json.Unmarshal(raw, &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Rows) != 2 || !r.Sealed {
+		t.Fatalf("got %+v", r)
+	}
+	for _, row := range r.Rows { // a put is a request, two appends, two answers and a reply, unless it shares them
+		if row.Puts == 0 || row.Receives <= 0 || row.Sends <= 0 || row.Batches <= 0 || row.Sent <= 0 || row.SystemCalls <= row.Receives || row.Entries > 1.01 {
+			t.Errorf("got %+v", row)
+		}
+	}
+}
