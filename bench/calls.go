@@ -124,6 +124,9 @@ func (c *CallsConfig) row(ctx context.Context, r *CallsReport, clients int) (row
 	}
 	config := Config{Suite: "commit", Duration: c.Duration, Keys: 100_000, Seed: c.Seed}
 	w := &window{operate: func(ctx context.Context, key []byte) error { return store.Put(ctx, key, value) }, keys: config.Keys, latency: newHistogram()}
+	if err := store.Put(ctx, []byte("first"), value); err != nil { // when there is a leader
+		return row, err
+	}
 	own, err1 := processorSeconds([]int{os.Getpid()})
 	measured, err := w.run(ctx, &config, servers.Pids(), clients)
 	ownAfter, err2 := processorSeconds([]int{os.Getpid()})

@@ -121,6 +121,7 @@ local frames = {
   [53] = { name = "bulk-ack", rest = 72, {
     { 0, "transfer", "Transfer", "x64" }, { 8, "boot", "Echoed boot", "x64" }, { 16, "largest", "Largest number", "u64" }, { 24, "floor", "Floor", "u32" },
     { 28, "kept", "Kept beyond it", "u16" }, { 32, "overflows", "Overflows", "u32" }, { 36, "delay", "Delay, us", "u32" }, { 40, "bitmap", "Bitmap", "raw", 32 } } },
+  [54] = { name = "pad", rest = 0, follows = "bytes", {} },
   [51] = { name = "path-answer", rest = 16, { { 0, "boot", "Echoed boot", "x64" }, { 8, "nonce", "Nonce", "u64" } } },
 }
 

@@ -104,6 +104,7 @@ func (n *Node) frame(now int64, h *wire.Header, from netip.AddrPort, kind wire.K
 		n.fragment(now, h, from, p)
 	case wire.KindFragmentStatus:
 		n.out.fragmentStatus(now, h, p)
+	case wire.KindPad:
 	case wire.KindPathAsk:
 		n.pathAsk(h, from, p)
 	case wire.KindPathProbe:

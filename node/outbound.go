@@ -213,6 +213,10 @@ func (o *outbound) packer(to netip.AddrPort, dst uint16) *wire.Packer {
 	return &d.packer
 }
 
+// evenMost is the largest datagram of a path on which many leave for a server in a turn. On
+// a larger one they are few, and filling them up would cost more than their leaving as one gains.
+const evenMost = 9000
+
 func (o *outbound) destination(to netip.AddrPort, dst uint16) *destination {
 	var d *destination
 	if last := len(o.free) - 1; last >= 0 {
@@ -224,6 +228,7 @@ func (o *outbound) destination(to netip.AddrPort, dst uint16) *destination {
 	d.packer.Limit = o.datagramLimit(to)
 	d.packer.Header = o.header
 	d.packer.Sealer = o.sealer
+	d.packer.Even = dst != wire.ClientNode && d.packer.Limit <= evenMost
 	d.packer.Header.Dst, d.packer.Header.KeyEpoch = dst, o.epoch(to, dst)
 	return d
 }

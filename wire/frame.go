@@ -45,6 +45,7 @@ const (
 	KindPathAnswer     Kind = 51
 	KindBulk           Kind = 52
 	KindBulkAck        Kind = 53
+	KindPad            Kind = 54 // zeros: see Packer.Even
 )
 
 // String is the kind's name for people, as in counters and dumps.
@@ -120,6 +121,8 @@ func (k Kind) String() string {
 		return "bulk"
 	case KindBulkAck:
 		return "bulk-ack"
+	case KindPad:
+		return "pad"
 	}
 	return fmt.Sprintf("kind-%d", uint8(k))
 }

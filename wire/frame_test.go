@@ -464,3 +464,43 @@ func TestCodecsDoNotAllocate(t *testing.T) {
 		}
 	}
 }
+
+// Datagrams that another follows are equal when they are to be, and what is in them is the same.
+func TestFullDatagramsAreMadeEqual(t *testing.T) {
+	for _, even := range []bool{false, true} {
+		p := Packer{Limit: 1400, Header: Header{Src: 1, Dst: 2}, Even: even}
+		const frames = 40
+		for i := range frames {
+			f := Address{Index: uint64(i), Addr: bytes.Repeat([]byte("a"), 100+i*37%150)}
+			f.Encode(p.Frame(KindAddress, f.Size()))
+		}
+		all := p.Flush(netip.AddrPort{}, nil)
+		sizes, got, pads := map[int]int{}, 0, 0
+		for i, d := range all {
+			if i < len(all)-1 {
+				sizes[len(d.Bytes)]++
+			}
+			_, in, err := Open(d.Bytes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for k, payload, ok := in.Next(); ok; k, payload, ok = in.Next() {
+				var f Address
+				switch {
+				case k == KindPad && zero(payload):
+					pads++
+				case k != KindAddress || f.Decode(payload) != nil || f.Index != uint64(got):
+					t.Fatalf("a frame of kind %v, address %d", k, got)
+				default:
+					got++
+				}
+			}
+			if in.Err() != nil {
+				t.Fatal(in.Err())
+			}
+		}
+		if got != frames || even && (len(sizes) != 1 || sizes[1400] == 0 || pads == 0) || !even && (pads > 0 || len(sizes) < 2) {
+			t.Errorf("even %v: %d frames, %d pads, sizes %v", even, got, pads, sizes)
+		}
+	}
+}
