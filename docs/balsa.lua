@@ -52,7 +52,7 @@ local frames = {
     { 24, "sequence", "Echoed sequence", "u64" }, { 32, "match", "Match", "u64" }, { 40, "last", "Last index", "u64" },
     { 48, "rejected", "Rejected previous index", "u64" }, { 56, "hint", "Hint index", "u64" }, { 64, "hint_term", "Hint term", "u64" },
     { 72, "timeout", "Echoed timeout, ns", "ns" }, { 80, "held1", "Held, first word", "x64" }, { 88, "held2", "Held, second word", "x64" },
-    { 96, "reject", "Reject", "flag", 1 }, { 97, "disk", "Disk (0: well)", "u8" } } },
+    { 96, "reject", "Reject", "flag", 1 }, { 96, "full", "No room on the disk", "flag", 2 }, { 97, "disk", "Disk (0: well)", "u8" } } },
   [3] = { name = "vote", rest = 40, {
     { 0, "term", "Term", "u64" }, { 8, "last", "Last index", "u64" }, { 16, "last_term", "Last term", "u64" },
     { 24, "boot", "Asker's boot", "x64" }, { 32, "pre", "Pre-vote", "flag", 1 }, { 32, "transfer", "Transfer", "flag", 2 },

@@ -178,7 +178,8 @@ func (n *Node) decodeRaft(m *raft.Message, kind wire.Kind, p []byte) bool {
 		}
 		m.Kind, m.Term, m.Match, m.LastIndex = raft.Ack, f.Term, f.Match, f.Last
 		m.EchoBoot, m.EchoRound, m.EchoSeq, m.EchoTimeout = f.EchoBoot, f.EchoRound, f.EchoSeq, f.EchoTimeout
-		m.Reject, m.RejectPrev, m.Hint, m.HintTerm, m.Disk = f.Reject, f.RejectPrev, f.Hint, f.HintTerm, f.Disk
+		m.Reject, m.RejectPrev, m.Hint, m.HintTerm = f.Reject, f.RejectPrev, f.Hint, f.HintTerm
+		m.Disk, m.Full = f.Disk, f.Full
 	case wire.KindVote:
 		var f wire.Vote
 		if f.Decode(p) != nil {
@@ -345,7 +346,7 @@ func (n *Node) operation(c *client, op *kv.Command, encoded []byte) {
 		n.reply(c, &kv.Result{Status: kv.WrongTerm, Client: c.id, Seq: op.Seq}) // bound to another leader: refused for good
 		return
 	}
-	if n.log.Low() { // the disk is full: what is accepted already still has to fit
+	if n.log.Low() || n.core.Full() { // the disk is full, or a quorum's: what is accepted already still has to fit
 		n.refuseBusy(c.id, op.Seq)
 		return
 	}

@@ -74,7 +74,7 @@ func samples() []sample {
 	return []sample{
 		{"append", KindAppend, &Append{Term: 3, PrevIndex: 7, PrevTerm: 2, Commit: 6, Round: 5, Seq: 4, Timeout: 1e8, Leases: true, Count: 2, Entries: entries}, func() frame { return new(Append) }},
 		{"heartbeat", KindAppend, &Append{Term: 3, PrevIndex: 9, PrevTerm: 3, Commit: 9, Round: 6, Seq: 5, Timeout: 1e8, Entries: []byte{}}, func() frame { return new(Append) }},
-		{"ack", KindAck, &Ack{Term: 3, EchoBoot: 99, EchoRound: 5, EchoSeq: 4, Match: 9, Last: 12, RejectPrev: 7, Hint: 5, HintTerm: 2, EchoTimeout: 1e8, Reject: true, Disk: 2, Held: [2]uint64{5, 1 << 63}}, func() frame { return new(Ack) }},
+		{"ack", KindAck, &Ack{Term: 3, EchoBoot: 99, EchoRound: 5, EchoSeq: 4, Match: 9, Last: 12, RejectPrev: 7, Hint: 5, HintTerm: 2, EchoTimeout: 1e8, Reject: true, Full: true, Disk: 2, Held: [2]uint64{5, 1 << 63}}, func() frame { return new(Ack) }},
 		{"vote", KindVote, &Vote{Pre: true, Transfer: true, Term: 4, LastIndex: 9, LastTerm: 3, Probe: 1, AskBoot: 98}, func() frame { return new(Vote) }},
 		{"vote-reply", KindVoteReply, &VoteReply{Granted: true, Term: 4, EchoBoot: 98, Reason: 3, LastIndex: 9, LastTerm: 3}, func() frame { return new(VoteReply) }},
 		{"timeout-now", KindTimeoutNow, &TimeoutNow{Term: 4, LastIndex: 9, AskBoot: 98}, func() frame { return new(TimeoutNow) }},

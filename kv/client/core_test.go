@@ -220,6 +220,23 @@ func TestOnlyCountedRefusalsClear(t *testing.T) {
 	check("refused in an earlier term", false, func(k *copies) { k.add(s); k.refuse(s, 4) })
 	check("a later term was applied", true, func(k *copies) { k.add(s); k.add(other); k.clearBefore(6) })
 	check("the same term was applied", false, func(k *copies) { k.add(s); k.clearBefore(5) })
+	check("a refusal is of one copy, whatever its term", false, func(k *copies) {
+		k.add(s)
+		k.add(&server{place: 1, claim: 7, boot: 77})
+		k.refuse(s, 7)
+	})
+	check("as many refusals as copies of two terms", true, func(k *copies) {
+		k.add(&server{place: 1, claim: 7, boot: 77})
+		k.add(s)
+		k.refuse(s, 7)
+		k.refuse(s, 7)
+	})
+	check("a refusal that may be of what is cleared counts for nothing more", false, func(k *copies) {
+		k.add(s)
+		k.add(&server{place: 1, claim: 7, boot: 77})
+		k.refuse(s, 7)
+		k.clearBefore(6)
+	})
 	check("more places than fit", false, func(k *copies) {
 		for i := range 6 {
 			k.add(&server{place: i, claim: 1})

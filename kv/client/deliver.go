@@ -217,6 +217,11 @@ func (c *Core) onRefusal(s *server, h int32, r *kv.Result) {
 		c.giveUp(h, errSession)
 	case kv.TooOld:
 		c.giveUp(h, errTooOld)
+	case kv.Busy:
+		o.busy = true
+		if r.Index == 0 && !o.pieces {
+			o.copies.refuse(s, s.claim)
+		}
 	}
 	// Busy, BeyondWindow: it stays due for another copy.
 }
@@ -253,7 +258,7 @@ func (c *Core) onNotLeader(s *server, p []byte) bool {
 		}
 		c.Counters.Refusals++
 		o := &c.ops[h]
-		if n.Reason != 0 {
+		if n.Reason != 0 { // no version sends it yet
 			continue // it leads but has no room: due for another copy
 		}
 		o.copies.refuse(s, n.Term)

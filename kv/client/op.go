@@ -15,6 +15,8 @@ type op struct {
 	session   *session
 	copies    copies
 	sends     uint32
+	pieces    bool // a copy went in pieces
+	busy      bool // the last answer was that there is no room
 	state     uint8
 	in        *list // the queue or flying list it is in
 	prev, nxt int32

@@ -27,10 +27,11 @@ var (
 // copies remembers where copies of a write may still live: it is "not applied" only when there is none.
 //
 // A copy is bound to a server, that server's boot, and the term it led. A refusal by that server, in the same boot and
-// at that term or later, says that the refused copy is not in its log, and the binding to the term keeps any duplicate
-// that the network still holds from getting there later. As many refusals as copies, each in a datagram of its own,
-// clear them all. Nothing else does: silence, ECONNREFUSED, "busy" (a duplicate may find the leader less busy),
-// "too old" and "unknown session" leave them.
+// at that term or later, says that the refused copy is not in its log, and never will be: that boot takes no datagram
+// twice, and no other takes what is bound to a term of this one. It does not say which copy it refused, so a refusal
+// counts for one alone: as many refusals as copies, each in a datagram of its own, clear them all. "Busy" is such a
+// refusal of a copy that came in one datagram; pieces may be put together again. Nothing else clears: silence,
+// ECONNREFUSED, "too old" and "unknown session" leave them.
 type copies struct {
 	at   [4]copyAt
 	used uint8
@@ -61,16 +62,23 @@ func (k *copies) add(s *server) {
 	k.used++
 }
 
-// refuse counts a refusal by a server in its present boot at term.
+// refuse counts a refusal by a server in its present boot at term, for the copy with the lowest term that it can be of: so
+// none of a later term counts as refused before all that were sent before it.
 func (k *copies) refuse(s *server, term uint64) {
-	for i := 0; i < int(k.used); i++ {
+	first := -1
+	for i := range k.at[:k.used] {
 		a := &k.at[i]
-		if int(a.server) == s.place && a.boot == s.boot && a.term <= term {
-			if a.refused++; a.refused >= a.sent {
-				k.drop(i)
-				i--
-			}
+		if int(a.server) == s.place && a.boot == s.boot && a.term <= term && (first < 0 || a.term < k.at[first].term) {
+			first = i
 		}
+	}
+	if first < 0 {
+		return
+	}
+	if a := &k.at[first]; a.refused+1 < a.sent {
+		a.refused++
+	} else {
+		k.drop(first)
 	}
 }
 
@@ -136,6 +144,8 @@ func (c *Core) notApplied(o *op, cause error) error {
 	switch {
 	case cause != nil:
 		why = cause.Error()
+	case o.busy:
+		why = "the leader has no room for it: its disk is full, or too much is under way"
 	case c.leader != nil && o.sends > 0:
 		why = fmt.Sprintf("leader %s did not answer", c.leader.addr)
 	case c.leader != nil:

@@ -3,6 +3,7 @@ package client
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"balsa/kv"
@@ -43,6 +44,40 @@ func TestUnknownSessionOfManyCopiesIsUnknown(t *testing.T) {
 		if len(f.done) != 1 || f.done[0].Outcome != want {
 			t.Errorf("%d copies: got %+v, want %v", sent, f.done, want)
 		}
+	}
+}
+
+// TestBusyRefusesTheCopyItIsOf: a leader without room has not taken that copy, and says nothing of another one.
+func TestBusyRefusesTheCopyItIsOf(t *testing.T) {
+	for sent, want := range map[int]Outcome{1: NotApplied, 2: Unknown} {
+		f, seq := outstanding(t, sent)
+		f.reply(f.servers[0], []kv.Result{{Status: kv.Busy, Seq: seq}})
+		f.servers[0].up = false
+		f.run(f.now + 5*ms)
+		f.core.Cancel(f.now, Handle(f.core.find(seq)), 1)
+		f.run(f.now + 10*ms)
+		if len(f.done) != 1 || f.done[0].Outcome != want {
+			t.Errorf("%d copies: got %+v, want %v", sent, f.done, want)
+		}
+	}
+}
+
+// TestBusyOfPiecesSaysNothing: they may be put together again.
+func TestBusyOfPiecesSaysNothing(t *testing.T) {
+	f := newCluster(t, 1, CoreConfig{Timeout: 3000 * ms})
+	f.core.Submit(f.now, put("a", "0"), 0, 0)
+	f.run(50 * ms)
+	f.done = nil
+	f.core.Submit(f.now, put("a", strings.Repeat("x", 200<<10)), 0, 1)
+	f.core.Out(nil)
+	seq := f.core.seqs.low
+	f.reply(f.servers[0], []kv.Result{{Status: kv.Busy, Seq: seq}})
+	f.servers[0].up = false
+	f.run(f.now + 5*ms)
+	f.core.Cancel(f.now, Handle(f.core.find(seq)), 1)
+	f.run(f.now + 10*ms)
+	if len(f.done) != 1 || f.done[0].Outcome != Unknown {
+		t.Errorf("got %+v", f.done)
 	}
 }
 

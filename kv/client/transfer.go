@@ -55,7 +55,7 @@ func (c *Core) sendLarge(l *server) {
 		l.pieces.Add(c.now, c.messages, wire.KindRequest, payload)
 		c.transfers = append(c.transfers, &transfer{h: h, message: c.messages, to: l, bytes: len(payload)})
 		c.note(h, l)
-		o.state = stateFlying
+		o.state, o.pieces = stateFlying, true
 	}
 }
 

@@ -266,6 +266,9 @@ func (l *ledger) unheld(s *voterState, index uint64, entry identity) string {
 		if holder == nil {
 			return false
 		}
+		if had, ok := holder.rotted[index]; ok && had == entry {
+			return true
+		}
 		got, ok := at(holder.disk, index)
 		return ok && got == entry && !slices.Contains(holder.damaged, index)
 	}

@@ -53,9 +53,11 @@ type voterState struct {
 	logMirror
 	hardTerm uint64 // durable, as the node says; recovery must agree
 	hardVote uint16
-	term     uint64            // in memory; never falls in one process
-	votes    map[uint64]uint16 // term -> candidate granted
-	damaged  []uint64          // entries on its disk that rot has hurt; few
+	term     uint64              // in memory; never falls in one process
+	votes    map[uint64]uint16   // term -> candidate granted
+	damaged  []uint64            // entries on its disk that rot has hurt; few
+	acked    uint64              // the last entry that any answer of this life has acknowledged
+	rotted   map[uint64]identity // by index: acknowledged while they were whole, hurt since; an answer may be on its way still
 	voteless bool
 	list     uint64     // hash of the founding list it offered
 	founding *setting   // the list it holds
@@ -322,6 +324,7 @@ func (l *ledger) acks(s *voterState, id uint16, m *raft.Message) {
 		l.violate("R13", "server %d acknowledges %d; damaged are %d, voteless %v", id, m.Match, s.damaged, s.voteless)
 	}
 	own, ok := at(s.disk, m.Match)
+	s.acked = max(s.acked, m.Match)
 	if !ok {
 		l.violate("S9", "server %d acknowledges %d; its disk ends at %d", id, m.Match, len(s.disk))
 		return
@@ -434,6 +437,9 @@ func (l *ledger) recovered(id uint16, f *recovered) {
 			l.violate("S14", "server %d: entry %d is damaged, and nothing damaged it", id, index)
 		}
 	}
+	if f.rot {
+		s.remembersRotted(f)
+	}
 	if f.rot && len(f.damaged) > 0 || !f.rot {
 		s.damaged = append(s.damaged[:0], f.damaged...)
 	}
@@ -455,6 +461,21 @@ func (l *ledger) recovered(id uint16, f *recovered) {
 	s.disk = append([]identity(nil), want...)
 	s.memory = append([]identity(nil), want...)
 	s.settings = l.settingsOf(want)
+}
+
+// remembersRotted keeps what rot took from the disk after it was acknowledged: the acknowledgement was right when it
+// left, and whoever hears it late may count it (seed 18652), as one may that left before a directory was wiped.
+func (s *voterState) remembersRotted(f *recovered) {
+	for i, had := range s.disk[:min(s.acked, uint64(len(s.disk)))] {
+		index := uint64(i + 1)
+		if got, ok := at(f.log, index); ok && got == had && !slices.Contains(f.damaged, index) {
+			continue
+		}
+		if s.rotted == nil {
+			s.rotted = map[uint64]identity{}
+		}
+		s.rotted[index] = had
+	}
 }
 
 // sameLog says whether b is a; a damaged entry of b has no sum.

@@ -17,6 +17,22 @@ func TestLedgerSeesEachBrokenRule(t *testing.T) {
 		run        func(r *rig)
 	}{
 		{"", "an honest run", func(r *rig) {}},
+		{"", "acknowledged, then hurt by rot, and the answer is heard late", func(r *rig) {
+			r.l.recovered(2, &recovered{log: []identity{{1, 11}, {1, 0}}, damaged: []uint64{2}, term: 1, vote: 1, rot: true})
+			r.l.recovered(3, &recovered{log: []identity{{1, 11}}, voteless: true, term: 1, vote: 1, rot: true})
+			r.l.commits(1, 2, identity{1, 12})
+		}},
+		{"S6", "hurt by rot and never acknowledged", func(r *rig) {
+			for _, id := range []uint16{2, 3} {
+				r.append(id, 3, 1, 13)
+				r.sync(id)
+				r.l.recovered(id, &recovered{log: []identity{{1, 11}, {1, 12}, {1, 0}}, damaged: []uint64{3}, term: 1, vote: 1, rot: true})
+			}
+			r.append(1, 3, 1, 13)
+			r.sync(1)
+			r.l.commits(1, 2, identity{1, 12})
+			r.l.commits(1, 3, identity{1, 13})
+		}},
 		{"S1", "two leaders of one term", func(r *rig) { r.l.leader(2, 1) }},
 		{"S1", "entries of a term led by another", func(r *rig) { r.hard(2, 2, 2); r.send(2, raft.Message{Kind: raft.Append, Term: 2, To: 1}) }},
 		{"S2", "one index and term, two entries", func(r *rig) { r.append(3, 2, 1, 99) }},

@@ -80,6 +80,9 @@ var published = []mutant{
 	{27, "an unknown session is created silently", "S11", kvTests, []edit{
 		{"kv/kv.go", "case c.Flags&FlagRegister == 0:", "case c.Flags&FlagRegister == 0 && c.Client == 0:"},
 	}},
+	{28, "sessions end by each server's own clock", "E4, S12", nodeTests, []edit{
+		{"node/apply.go", "Time: e.Time, Count: e.Count, Body: e.Body})\n\t\tn.applied", "Time: now, Count: e.Count, Body: e.Body})\n\t\tn.applied"},
+	}},
 	{39, "fragments of two processes are put together", "tests", wireTests, []edit{
 		{"wire/reassembler.go", "k := key{Sender{h.Src, h.Incarnation, h.Boot}, f.Message}", "k := key{Sender{h.Src, h.Incarnation, 0}, f.Message}"},
 	}},
