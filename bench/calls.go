@@ -51,7 +51,7 @@ type CallsReport struct {
 	Rows    []CallsRow `json:"rows"`
 }
 
-// CallsRow is one number of clients. All but the first four are of all servers, for each put.
+// CallsRow is one number of clients. All but the first four and the last two of the times are of all servers, for each put.
 type CallsRow struct {
 	Clients      int     `json:"clients"`
 	Puts         int64   `json:"puts"`
@@ -66,8 +66,10 @@ type CallsRow struct {
 	Received     float64 `json:"datagrams_in"`
 	Sent         float64 `json:"datagrams_out"`
 	Offloaded    float64 `json:"of_them_in_runs"`
-	ServerCPU    float64 `json:"server_cpu_us"`
-	ClientCPU    float64 `json:"client_cpu_us"`
+	ServerUser   float64 `json:"server_user_us"`
+	ServerSystem float64 `json:"server_system_us"`
+	ClientUser   float64 `json:"client_user_us"`
+	ClientSystem float64 `json:"client_system_us"`
 	SystemCalls  float64 `json:"system_calls"`   // receives, sends, a wait and its wake-up, a write and a sync a batch
 	CallsPerPart float64 `json:"calls_a_server"` // the same, of one server
 }
@@ -127,10 +129,13 @@ func (c *CallsConfig) row(ctx context.Context, r *CallsReport, clients int) (row
 	if err := store.Put(ctx, []byte("first"), value); err != nil { // when there is a leader
 		return row, err
 	}
-	own, err1 := processorSeconds([]int{os.Getpid()})
+	own := []int{os.Getpid()}
+	su, ss, err1 := processorTimes(servers.Pids())
+	cu, cs, err2 := processorTimes(own)
 	measured, err := w.run(ctx, &config, servers.Pids(), clients)
-	ownAfter, err2 := processorSeconds([]int{os.Getpid()})
-	if err = errors.Join(err, err1, err2); err != nil {
+	suAfter, ssAfter, err3 := processorTimes(servers.Pids())
+	cuAfter, csAfter, err4 := processorTimes(own)
+	if err = errors.Join(err, err1, err2, err3, err4); err != nil {
 		return row, err
 	}
 	if measured.Errors > 0 {
@@ -146,7 +151,7 @@ func (c *CallsConfig) row(ctx context.Context, r *CallsReport, clients int) (row
 	puts := float64(t.Commands)
 	row = CallsRow{Clients: clients, Puts: int64(t.Commands), PerSecond: measured.OpsPerSecond, P50: measured.P50, Receives: t.ReceiveCalls / puts, Sends: t.SendCalls / puts,
 		Waits: t.Waits / puts, Batches: t.Batches / puts, Entries: t.Entries / puts, Turns: t.Turns / puts, Received: t.Received / puts, Sent: t.Sent / puts, Offloaded: t.Offloaded / puts,
-		ServerCPU: *measured.ServerCPU * 1e6 / puts, ClientCPU: (ownAfter - own) * 1e6 / puts}
+		ServerUser: (suAfter - su) * 1e6 / puts, ServerSystem: (ssAfter - ss) * 1e6 / puts, ClientUser: (cuAfter - cu) * 1e6 / puts, ClientSystem: (csAfter - cs) * 1e6 / puts}
 	row.SystemCalls = row.Receives + row.Sends + 2*row.Waits + 2*row.Batches
 	row.CallsPerPart = row.SystemCalls / float64(len(servers.Addrs()))
 	return row, nil
@@ -197,14 +202,14 @@ func totals(logs []string) (sum serverTotals, err error) {
 // WriteText writes a table for people.
 func (r *CallsReport) WriteText(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "CLIENTS\tPUTS/S\tP50 µs\tCALLS\tRECEIVE\tSEND\tWAITS\tSYNCS\tENTRIES\tTURNS\tIN\tOUT\tIN RUNS\tSERVERS' CPU µs\tCLIENTS' CPU µs\t")
+	fmt.Fprintln(w, "CLIENTS\tPUTS/S\tP50 µs\tCALLS\tRECEIVE\tSEND\tWAITS\tSYNCS\tENTRIES\tTURNS\tIN\tOUT\tIN RUNS\tSERVERS µs\tSYSTEM\tCLIENTS µs\tSYSTEM\t")
 	for _, x := range r.Rows {
-		fmt.Fprintf(w, "%d\t%.0f\t%.0f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.2f\t%.2f\t\n", x.Clients, x.PerSecond, x.P50, x.SystemCalls, x.Receives, x.Sends, x.Waits,
-			x.Batches, x.Entries, x.Turns, x.Received, x.Sent, x.Offloaded, x.ServerCPU, x.ClientCPU)
+		fmt.Fprintf(w, "%d\t%.0f\t%.0f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.2f\t%.2f\t%.2f\t%.2f\t\n", x.Clients, x.PerSecond, x.P50, x.SystemCalls, x.Receives, x.Sends, x.Waits,
+			x.Batches, x.Entries, x.Turns, x.Received, x.Sent, x.Offloaded, x.ServerUser, x.ServerSystem, x.ClientUser, x.ClientSystem)
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(out, "\nfor each put, of all servers together, sealed: %v. calls: recvmmsg, sendmmsg, two for a wait (epoll and the wake-up), two for a sync (write and fdatasync)\nin, out: datagrams; in runs: of those out, left as one with others\n", r.Sealed)
+	_, err := fmt.Fprintf(out, "\nfor each put, of all servers together, sealed: %v. calls: recvmmsg, sendmmsg, two for a wait (epoll and the wake-up), two for a sync (write and fdatasync)\nin, out: datagrams; in runs: of those out, left as one with others; then the processor's time, the programs' own and the system's\n", r.Sealed)
 	return err
 }
