@@ -12,7 +12,7 @@ const (
 	maxSmall      = 16        // as many while they have together no more than
 	smallBytes    = 256 << 10 // bytes: on a small path much is large
 	assemblyBytes = 64 << 20  // large answers under way, together
-	assemblySlots = 32
+	assemblySlots = 128       // of which one server has half: as many as it sends at once
 )
 
 // transfer is a command too large for a datagram, on its way in fragments. Its operation is in no list meanwhile.
