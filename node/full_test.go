@@ -86,6 +86,30 @@ func TestFullDisksRefuseWritesAndRecover(t *testing.T) {
 	}
 }
 
+// A leader that is elected on full disks still serves reads: the first entry of its term finds room.
+func TestANewLeaderOnFullDisksServesReads(t *testing.T) {
+	l := newLab(t, 3, 3)
+	leader := l.elect()
+	for id := uint16(1); id <= 3; id++ {
+		l.fill(id)
+	}
+	value := make([]byte, 4000)
+	seq := uint64(0)
+	for status := kv.OK; status != kv.Busy; {
+		if seq++; seq > 200 {
+			t.Fatal("200 values of 4,000 bytes found room in 256 KiB")
+		}
+		l.request(leader.ID(), kv.Command{Op: kv.Put, Seq: seq, Key: []byte{byte(seq)}, Value: value})
+		status = l.result(seq).Status
+	}
+	l.kill(leader.ID())
+	l.until(20e9, "another leader", func() bool { return l.leader() != nil && l.leader() != leader })
+	l.request(l.leader().ID(), kv.Command{Op: kv.Get, Seq: 1 | kv.ReadSeq, Key: []byte{1}})
+	if r := l.result(1 | kv.ReadSeq); r.Status != kv.OK || len(r.Value) != len(value) {
+		t.Fatalf("a read: %v", r.Status)
+	}
+}
+
 // A leader with room, whose followers have none, says so too, instead of taking what nobody can say anything of.
 func TestALeaderRefusesWhatNoQuorumHasRoomFor(t *testing.T) {
 	l := newLab(t, 3, 3)

@@ -267,12 +267,24 @@ func (n *Node) decodeAppend(m *raft.Message, p []byte) bool {
 		}
 		n.entries, n.views = append(n.entries, r), append(n.views, e)
 	}
-	if n.log.Low() && len(n.entries) > 0 {
-		n.Counters.DroppedFull++
-		n.entries, n.views = n.entries[:0], n.views[:0] // a heartbeat all the same; the entries come again
-	}
+	n.keepWhatFits()
 	m.Entries = n.entries
 	return true
+}
+
+// keepWhatFits cuts off the entries that a full disk has no room for: they come again. What was accepted before the leader
+// knew is taken as long as there is some, and the entries that a leader cannot do without always: it could not even
+// serve reads.
+func (n *Node) keepWhatFits() {
+	bytes := 0
+	for i := range n.entries {
+		e := &n.entries[i]
+		if bytes += e.Size; e.Kind != raft.NoOp && e.Kind != raft.Configuring && !n.log.Fits(bytes) {
+			n.Counters.DroppedFull++
+			n.entries, n.views = n.entries[:i], n.views[:i]
+			return
+		}
+	}
 }
 
 // toWAL gives an entry the log's form, when w is not nil, and the checksum its

@@ -48,6 +48,9 @@ var logged = []mutant{
 	{807, "a leader takes what no quorum has room for", "tests", nodeTests, []edit{
 		{"node/inbound.go", "if n.log.Low() || n.core.Full() {", "if n.log.Low() {"},
 	}},
+	{808, "a follower with a full disk takes nothing at all", "tests", nodeTests, []edit{
+		{"node/inbound.go", "e.Kind != raft.NoOp && e.Kind != raft.Configuring && !n.log.Fits(bytes)", "n.log.Low()"},
+	}},
 	{805, "a whole body is not looked at when the log is read", "tests", walTests, []edit{
 		{"wal/whole.go", "if !c.fits(h, rec) || !isAll", "if !isAll"},
 	}},
