@@ -144,7 +144,7 @@ func (c *Core) onMemberReply(s *server, p []byte) bool {
 		if c.leader == s && r.Term >= s.claim {
 			c.revoke(s)
 		}
-		c.pursue(r.Leader, nil)
+		c.pursue(r.Leader, 0, nil)
 		return true
 	}
 	c.progress(g, &r)

@@ -279,6 +279,6 @@ func (c *Core) onNotLeader(s *server, p []byte) bool {
 	if n.Term >= s.claim && s.claim != 0 {
 		c.revoke(s)
 	}
-	c.pursue(n.Leader, n.Addr)
+	c.pursue(n.Leader, n.Term, n.Addr)
 	return true
 }

@@ -29,6 +29,8 @@ type server struct {
 	askedAt   int64  // last Hello
 	leadsAt   int64  // since when it is our leader, if it is
 	hint      uint16 // the leader it named last
+	wanted    bool   // it is asked with what leaves next
+	named     uint64 // the newest term for which others named it and we asked it
 	seen      wire.Window
 
 	toldAt   int64  // when it last told a token; -1: never
@@ -97,6 +99,11 @@ func (c *Core) discover() {
 // hellos writes one round of questions; all servers are asked in parallel, so a dead one costs nothing.
 func (c *Core) hellos() {
 	if !c.hello.now {
+		for _, s := range c.servers {
+			if s.wanted {
+				c.greet(s)
+			}
+		}
 		return
 	}
 	c.hello.now = false
@@ -110,6 +117,7 @@ func (c *Core) hellos() {
 // greet writes one question. It is padded, because a server does not answer more bytes than it was asked with unless we
 // hold its token, and the one we have may be too old.
 func (c *Core) greet(s *server) {
+	s.wanted = false
 	h := wire.Hello{Nonce: s.nonce, Pad: helloPad}
 	if p := c.frame(s, wire.KindHello, h.Size()); p != nil {
 		h.Encode(p)
@@ -153,12 +161,13 @@ func (c *Core) onHelloReply(s *server, h *wire.Header, r *wire.HelloReply) {
 		s.claim = 0
 		c.elect()
 	}
-	c.pursue(r.Leader, r.LeaderAddr)
+	c.pursue(r.Leader, r.Term, r.LeaderAddr)
 }
 
-// pursue asks the named leader itself, at once, unless it was asked a moment ago: only what a server says of
-// itself makes it our leader.
-func (c *Core) pursue(id uint16, addr []byte) {
+// pursue asks the named leader of a term itself, at once, unless it was asked a moment ago: only what a server says of
+// itself makes it our leader. The first who names it for a term is believed so far that it is asked in any case: when
+// leadership is handed over, the next leader was often asked just before it led.
+func (c *Core) pursue(id uint16, term uint64, addr []byte) {
 	if id == wire.NoNode || c.leader != nil && c.leader.id == id {
 		return
 	}
@@ -171,8 +180,8 @@ func (c *Core) pursue(id uint16, addr []byte) {
 	if a, ok := c.parse(addr); ok && (s == nil || s.addr != a) {
 		s = c.learn(a)
 	}
-	if s != nil && (s.askedAt < 0 || c.now-s.askedAt >= helloMin) && c.hello.due != never {
-		c.greet(s)
+	if s != nil && (s.askedAt < 0 || c.now-s.askedAt >= helloMin || term > s.named) && c.hello.due != never {
+		s.named, s.wanted = max(s.named, term), true // what leaves is written in Out
 	}
 }
 

@@ -49,3 +49,39 @@ func TestALeaderThatLeavesSaysWhoLeadsAndWhere(t *testing.T) {
 		t.Errorf("it holds %v for the leader (%v), and asked the new one: %v", l, ok, asked)
 	}
 }
+
+// TestANamedLeaderIsAskedAgainForItsTerm: asked a moment before it led, it is asked again when it is named for a newer term,
+// once, and not at the next round of questions.
+func TestANamedLeaderIsAskedAgainForItsTerm(t *testing.T) {
+	f := newCluster(t, 3, CoreConfig{})
+	f.core.Submit(f.now, put("a", "0"), 0, 0)
+	f.run(100 * ms)
+	old, next := f.leader, f.servers[0]
+	if next == old {
+		next = f.servers[1]
+	}
+	name := func() (asked int) {
+		n := wire.NotLeader{Term: f.term + 1, Leader: next.id, Addr: []byte(next.addr.String())}
+		n.Encode(old.packer.Frame(wire.KindNotLeader, n.Size()))
+		f.core.Deliver(f.now, old.addr, slices.Clone(old.packer.Flush(old.addr, nil)[0].Bytes))
+		for _, p := range f.core.Out(nil) {
+			if p.To == next.addr {
+				asked++
+			}
+		}
+		return asked
+	}
+	n := wire.NotLeader{Term: f.term, Count: 0}
+	n.Encode(old.packer.Frame(wire.KindNotLeader, n.Size()))
+	f.core.Deliver(f.now, old.addr, slices.Clone(old.packer.Flush(old.addr, nil)[0].Bytes))
+	f.core.Submit(f.now, put("a", "1"), 0, 1)
+	if asked := len(f.core.Out(nil)); asked != 3 {
+		t.Fatalf("%d questions when the leader went, want 3", asked)
+	}
+	if asked := name(); asked != 1 {
+		t.Errorf("named for a newer term, %d questions, want 1", asked)
+	}
+	if asked := name(); asked != 0 {
+		t.Errorf("named again, %d questions, want none", asked)
+	}
+}

@@ -26,6 +26,9 @@ var identities = []mutant{
 	{712, "a dry run moves a server in the leader's mind", "tests", nodeTests, []edit{
 		{"node/member.go", "\tc := n.inForce()\n\ttarget, missing, err", "\tn.out.learnAddresses(named)\n\tc := n.inForce()\n\ttarget, missing, err"},
 	}},
+	{713, "a server that was asked before it led is not asked when it is named", "tests", clientTests, []edit{
+		{"kv/client/discover.go", " || term > s.named)", ")"},
+	}},
 	{720, "a change in its last step is said to be given up", "tests", nodeTests, []edit{
 		{"node/member.go", "n.core.Status().ConfigurationIndex > n.core.Commit():", "n.core.Commit() == 0:"},
 	}},
