@@ -152,10 +152,12 @@ func (s *Store) admit(e *Entry, c *Command) Status {
 	switch {
 	case c.Flags&FlagRegister == 0:
 		return UnknownSession
+	case c.Term != 0 && c.Term != e.Term: // first: a client knows which of its copies an answer below is about
+		return WrongTerm
+	case !fresh(c.Registered, s.now) && c.Registered > s.now:
+		return EarlyRegistration
 	case !fresh(c.Registered, s.now):
 		return StaleRegistration
-	case c.Term != 0 && c.Term != e.Term:
-		return WrongTerm
 	case c.Seq-c.AckedBelow >= Window:
 		return BeyondWindow
 	case len(s.sessions.byClient) >= MaxSessions:

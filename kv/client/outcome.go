@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,12 +30,14 @@ var (
 // A copy is bound to a server, that server's boot, and the term it led. A refusal by that server, in the same boot and
 // at that term or later, says that the refused copy is not in its log, and the binding to the term keeps any duplicate
 // that the network still holds from getting there later. As many refusals as copies, each in a datagram of its own,
-// clear them all. Nothing else does: silence, ECONNREFUSED, "busy" (a duplicate may find the leader less busy),
+// clear them all: each counts once, and for the copy of the earliest term, as it does not say which it refused. Nothing
+// else does: silence, ECONNREFUSED, "busy" (a duplicate may find the leader less busy),
 // "too old" and "unknown session" leave them.
 type copies struct {
 	at   [4]copyAt
 	used uint8
-	lost bool // more places than fit: never cleared
+	lost bool   // more places than fit: never cleared
+	told uint64 // the last entry that refused one
 }
 
 type copyAt struct {
@@ -61,16 +64,37 @@ func (k *copies) add(s *server) {
 	k.used++
 }
 
+// anyTerm is that of a refusal that tells none.
+const anyTerm = ^uint64(0)
+
 // refuse counts a refusal by a server in its present boot at term.
 func (k *copies) refuse(s *server, term uint64) {
-	for i := 0; i < int(k.used); i++ {
+	first := -1
+	for i := range k.at[:k.used] {
 		a := &k.at[i]
-		if int(a.server) == s.place && a.boot == s.boot && a.term <= term {
-			if a.refused++; a.refused >= a.sent {
-				k.drop(i)
-				i--
-			}
+		if int(a.server) == s.place && a.boot == s.boot && a.term <= term && (first < 0 || a.term < k.at[first].term) {
+			first = i
 		}
+	}
+	k.count(first)
+}
+
+// refuseIn counts the refusal of a copy by the entry at index, of term, that holds it. Two servers may tell it.
+func (k *copies) refuseIn(term, index uint64) {
+	if index <= k.told {
+		return
+	}
+	k.told = index
+	k.count(slices.IndexFunc(k.at[:k.used], func(a copyAt) bool { return a.term == term }))
+}
+
+func (k *copies) count(i int) {
+	if i < 0 {
+		return
+	}
+	a := &k.at[i]
+	if a.refused++; a.refused >= a.sent {
+		k.drop(i)
 	}
 }
 
