@@ -222,3 +222,22 @@ func TestARegistrationAheadMayBeTakenLater(t *testing.T) {
 		t.Fatalf("executed %d times, and the client said %+v", f.ledger["once"], f.done)
 	}
 }
+
+// TestAMessageInPiecesIsTakenOnce: the answers to its pieces are lost, and the client begins another session before it
+// sends them again. The server must know them again, or it would refuse a copy that it took.
+func TestAMessageInPiecesIsTakenOnce(t *testing.T) {
+	f := newCluster(t, 1, CoreConfig{Limit: 1200, Timeout: 10_000 * ms})
+	f.core.Submit(f.now, put("a", "0"), 0, 0)
+	f.run(50 * ms)
+	f.core.Submit(f.now, put("a", string(make([]byte, 5000))), 0, 1)
+	for f.pump(); f.taken < 2; f.pump() {
+		f.step()
+	}
+	taken := f.taken
+	f.events = nil // the answers to the pieces, and the commit
+	f.core.session = &session{client: 77, proven: true}
+	f.run(f.now + 60*ms)
+	if f.taken != taken {
+		t.Errorf("%d commands were taken, %d before: a message was taken twice", f.taken, taken)
+	}
+}
