@@ -5,13 +5,13 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 PORTION ?= ./...
 
-.PHONY: help build run test unit lint race fuzz sim mutants prove explore cross trial bench bench-peers bench-fs bench-full check clean
+.PHONY: help build run test unit hot lint race fuzz sim mutants prove explore cross trial bench bench-peers bench-fs bench-full check clean
 
 help:
 	@echo 'make run      a local cluster of three servers and two spares, and a prompt'
 	@echo 'make test     everything that must pass before a change lands'
 	@echo 'make build    bin/balsa'
-	@echo 'make lint race fuzz sim mutants trial bench bench-peers bench-fs bench-full check'
+	@echo 'make lint race hot fuzz sim mutants trial bench bench-peers bench-fs bench-full check'
 	@echo 'make sim SEEDS=1000 FIRST=1 [VERBOSE=1] [MUTANT=N]'
 
 build:
@@ -25,6 +25,7 @@ run: build
 test: build
 	@.ci/timed lint    $(MAKE) --no-print-directory lint
 	@.ci/timed tests   $(MAKE) --no-print-directory unit
+	@.ci/timed hot     .ci/hot >/dev/null
 	@.ci/timed mutants $(GO) run ./node/sim/mutants -check
 	@.ci/timed sim     $(MAKE) --no-print-directory sim SEEDS=$(TEST_SEEDS)
 
@@ -48,6 +49,10 @@ cross:
 	@GOOS=darwin GOARCH=arm64 $(GO) test -c -o /dev/null ./wire/udp
 	@GOOS=linux GOARCH=arm64 $(GO) vet ./wire/... ./node
 	@$(GO) test -tags portable ./wire/udp
+
+# Each stage of a put and of a get: fails when one allocates. HOTTIME=1s for figures.
+hot:
+	@.ci/hot
 
 race:
 	@$(GO) test -race $(PORTION)

@@ -214,6 +214,10 @@ func Help(args []string, in io.Reader, out io.Writer) error {
 		stop()
 	}()
 	switch {
+	case len(args) == 4 && args[0] == "take":
+		return take(ctx, args[1:], out)
+	case len(args) == 6 && args[0] == "offer":
+		return offer(ctx, args[1:], out)
 	case len(args) == 2 && args[0] == "sync":
 		file, err := prepareFile(args[1], floorFile)
 		if err != nil {

@@ -19,26 +19,32 @@ const ticksPerSecond = 100
 
 // processorSeconds is the user and system time that the processes have used so far, all together.
 func processorSeconds(pids []int) (float64, error) {
-	total := 0.0
+	user, system, err := processorTimes(pids)
+	return user + system, err
+}
+
+// processorTimes tells the two apart.
+func processorTimes(pids []int) (user, system float64, err error) {
+	var sums [2]float64
 	for _, pid := range pids {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
-			return 0, fmt.Errorf("a server is gone: %w", err)
+			return 0, 0, fmt.Errorf("a server is gone: %w", err)
 		}
 		_, rest, ok := bytes.Cut(text, []byte(") ")) // the name before it may hold anything
 		fields := strings.Fields(string(rest))
 		if !ok || len(fields) < 13 {
-			return 0, fmt.Errorf("/proc/%d/stat does not read as expected", pid)
+			return 0, 0, fmt.Errorf("/proc/%d/stat does not read as expected", pid)
 		}
-		for _, f := range fields[11:13] { // utime, stime
+		for i, f := range fields[11:13] { // utime, stime
 			ticks, err := strconv.ParseUint(f, 10, 64)
 			if err != nil {
-				return 0, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+				return 0, 0, fmt.Errorf("/proc/%d/stat: %w", pid, err)
 			}
-			total += float64(ticks) / ticksPerSecond
+			sums[i] += float64(ticks) / ticksPerSecond
 		}
 	}
-	return total, nil
+	return sums[0], sums[1], nil
 }
 
 // blockingSocket is for blocking system calls on a thread of one's own: the poller of the runtime is not part of the

@@ -52,7 +52,7 @@ local frames = {
     { 24, "sequence", "Echoed sequence", "u64" }, { 32, "match", "Match", "u64" }, { 40, "last", "Last index", "u64" },
     { 48, "rejected", "Rejected previous index", "u64" }, { 56, "hint", "Hint index", "u64" }, { 64, "hint_term", "Hint term", "u64" },
     { 72, "timeout", "Echoed timeout, ns", "ns" }, { 80, "held1", "Held, first word", "x64" }, { 88, "held2", "Held, second word", "x64" },
-    { 96, "reject", "Reject", "flag", 1 }, { 97, "disk", "Disk (0: well)", "u8" } } },
+    { 96, "reject", "Reject", "flag", 1 }, { 96, "full", "No room on the disk", "flag", 2 }, { 97, "disk", "Disk (0: well)", "u8" } } },
   [3] = { name = "vote", rest = 40, {
     { 0, "term", "Term", "u64" }, { 8, "last", "Last index", "u64" }, { 16, "last_term", "Last term", "u64" },
     { 24, "boot", "Asker's boot", "x64" }, { 32, "pre", "Pre-vote", "flag", 1 }, { 32, "transfer", "Transfer", "flag", 2 },
@@ -104,6 +104,9 @@ local frames = {
   [42] = { name = "chaos-reply", rest = 16, {
     { 0, "nonce", "Nonce", "x64" }, { 8, "outcome", "Outcome", "u8", chaos_outcomes } } },
   [43] = { name = "token", rest = 8, { { 0, "token", "Token", "x64" } } },
+  [44] = { name = "path-ask", rest = 24, follows = "bytes", {
+    { 0, "boot", "Asker's boot", "x64" }, { 8, "nonce", "Nonce", "u64" }, { 16, "passes", "Size that passes", "u32" } } },
+  [45] = { name = "path-echo", rest = 16, follows = "bytes", { { 0, "boot", "Echoed boot", "x64" }, { 8, "nonce", "Nonce", "u64" } } },
   [48] = { name = "fragment", rest = 32, follows = "bytes", {
     { 0, "message", "Message", "x64" }, { 8, "total", "Total", "u32" }, { 12, "offset", "Offset", "u32" }, { 16, "stride", "Stride", "u32" },
     { 20, "kind", "Kind of the whole", "u8" } } },
@@ -118,6 +121,7 @@ local frames = {
   [53] = { name = "bulk-ack", rest = 72, {
     { 0, "transfer", "Transfer", "x64" }, { 8, "boot", "Echoed boot", "x64" }, { 16, "largest", "Largest number", "u64" }, { 24, "floor", "Floor", "u32" },
     { 28, "kept", "Kept beyond it", "u16" }, { 32, "overflows", "Overflows", "u32" }, { 36, "delay", "Delay, us", "u32" }, { 40, "bitmap", "Bitmap", "raw", 32 } } },
+  [54] = { name = "pad", rest = 0, follows = "bytes", {} },
   [51] = { name = "path-answer", rest = 16, { { 0, "boot", "Echoed boot", "x64" }, { 8, "nonce", "Nonce", "u64" } } },
 }
 

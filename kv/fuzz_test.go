@@ -60,3 +60,25 @@ func FuzzDecodeResult(f *testing.F) {
 		}
 	})
 }
+
+// FuzzUnpack: no packed value makes it panic or grow beyond what a value may be, and a plain one is what was packed.
+func FuzzUnpack(f *testing.F) {
+	for _, codec := range []Codec{S2, Zstd} {
+		c := Command{Op: Put, Client: 1, Seq: 1, AckedBelow: 1, Key: []byte("k"), Value: text(PackedLeast)}
+		c.Pack(codec)
+		f.Add(c.Value)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := Command{Op: Put, Flags: FlagPacked, Value: b}
+		if c.Unpack() == nil && (len(c.Value) < PackedLeast || len(c.Value) > MaxValue) {
+			t.Errorf("%d bytes unpacked to %d", len(b), len(c.Value))
+		}
+		plain := Command{Op: Put, Value: append(make([]byte, PackedLeast), b...)}
+		for _, codec := range []Codec{S2, Zstd} {
+			packed := plain
+			if packed.Pack(codec); packed.Unpack() != nil || !bytes.Equal(packed.Value, plain.Value) {
+				t.Errorf("codec %d: a value of %d bytes did not come back", codec, len(plain.Value))
+			}
+		}
+	})
+}

@@ -31,6 +31,7 @@ func every() map[wire.Kind][]byte {
 		wire.KindMember:      &wire.MemberChange{Operation: 5, Verb: wire.VerbRemove, Servers: wire.AppendServers(nil, []wire.Server{{ID: 3}})},
 		wire.KindMemberReply: &wire.MemberChangeReply{}, wire.KindChaos: &wire.Chaos{Nonce: 1, Verb: wire.ChaosPause, Duration: 1},
 		wire.KindChaosReply: &wire.ChaosReply{Outcome: wire.ChaosBegun}, wire.KindToken: &wire.Token{Token: 1},
+		wire.KindPathAsk: &wire.PathAsk{Passes: 1200, Pad: 200}, wire.KindPathEcho: &wire.PathEcho{},
 		wire.KindFragment:       &wire.Fragment{Message: 1, Kind: wire.KindRequest, Total: 8 << 20, Stride: 256, Body: make([]byte, 256)},
 		wire.KindFragmentStatus: &wire.FragmentStatus{Message: 1},
 	}

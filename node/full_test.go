@@ -9,6 +9,7 @@ import (
 	"balsa/kv"
 	"balsa/wal"
 	"balsa/wal/vfs"
+	"balsa/wire"
 )
 
 // fill takes the space for further segments away from a server's disk, and
@@ -77,8 +78,88 @@ func TestFullDisksRefuseWritesAndRecover(t *testing.T) {
 	for _, f := range free {
 		f()
 	}
+	for range 20 { // the leader hears of it
+		l.turn(5e6)
+	}
 	if r := put(taken + 2); r.Status != kv.OK {
 		t.Fatalf("after space came back: %+v", r)
+	}
+}
+
+// A leader that is elected on full disks still serves reads: the first entry of its term finds room.
+func TestANewLeaderOnFullDisksServesReads(t *testing.T) {
+	l := newLab(t, 3, 3)
+	leader := l.elect()
+	for id := uint16(1); id <= 3; id++ {
+		l.fill(id)
+	}
+	value := make([]byte, 4000)
+	seq := uint64(0)
+	for status := kv.OK; status != kv.Busy; {
+		if seq++; seq > 200 {
+			t.Fatal("200 values of 4,000 bytes found room in 256 KiB")
+		}
+		l.request(leader.ID(), kv.Command{Op: kv.Put, Seq: seq, Key: []byte{byte(seq)}, Value: value})
+		status = l.result(seq).Status
+	}
+	l.kill(leader.ID())
+	l.until(20e9, "another leader", func() bool { return l.leader() != nil && l.leader() != leader })
+	l.request(l.leader().ID(), kv.Command{Op: kv.Get, Seq: 1 | kv.ReadSeq, Key: []byte{1}})
+	if r := l.result(1 | kv.ReadSeq); r.Status != kv.OK || len(r.Value) != len(value) {
+		t.Fatalf("a read: %v", r.Status)
+	}
+}
+
+// A leader with room, whose followers have none, says so too, instead of taking what nobody can say anything of.
+func TestALeaderRefusesWhatNoQuorumHasRoomFor(t *testing.T) {
+	l := newLab(t, 3, 3)
+	leader := l.elect()
+	var free []func()
+	for id := uint16(1); id <= 3; id++ {
+		if id != leader.ID() {
+			free = append(free, l.fill(id))
+		}
+	}
+	answer := func(seq uint64) (kv.Status, bool) {
+		for _, a := range l.answers {
+			if a.kind == wire.KindReply && a.result.Seq == seq {
+				return a.result.Status, true
+			}
+		}
+		return 0, false
+	}
+	value := make([]byte, 4000)
+	silent, seq := 0, uint64(0)
+	for status := kv.OK; status != kv.Busy; {
+		if seq++; seq > 200 {
+			t.Fatal("200 values of 4,000 bytes found room in 256 KiB")
+		}
+		l.request(leader.ID(), kv.Command{Op: kv.Put, Seq: seq, Key: []byte{byte(seq)}, Value: value})
+		for range 100 {
+			l.turn(1e6)
+		}
+		s, ok := answer(seq)
+		if status = s; !ok {
+			if silent++; silent > 1 {
+				t.Fatalf("put %d and one before it wait for space, and were not refused", seq)
+			}
+		}
+		if err := leader.Log().Prepare(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if leader.Log().Low() {
+		t.Fatal("the leader's own disk is full: the test tries nothing")
+	}
+	for _, f := range free {
+		f()
+	}
+	for range 100 {
+		l.turn(5e6)
+	}
+	l.request(leader.ID(), kv.Command{Op: kv.Put, Seq: seq + 1, Key: []byte("k"), Value: value})
+	if r := l.result(seq + 1); r.Status != kv.OK {
+		t.Fatalf("with space again: %v", r.Status)
 	}
 }
 

@@ -97,13 +97,16 @@ func (n *Node) frame(now int64, h *wire.Header, from netip.AddrPort, kind wire.K
 	case wire.KindRequest:
 		n.request(now, h, from, p)
 	case wire.KindStatus:
-		n.status(h, from, p)
+		n.status(now, h, from, p)
 	case wire.KindChaos:
 		n.chaosFrame(now, h, from, p)
 	case wire.KindFragment:
 		n.fragment(now, h, from, p)
 	case wire.KindFragmentStatus:
 		n.out.fragmentStatus(now, h, p)
+	case wire.KindPad:
+	case wire.KindPathAsk:
+		n.pathAsk(h, from, p)
 	case wire.KindPathProbe:
 		n.pathProbe(now, h, p)
 	case wire.KindPathAnswer:
@@ -175,7 +178,8 @@ func (n *Node) decodeRaft(m *raft.Message, kind wire.Kind, p []byte) bool {
 		}
 		m.Kind, m.Term, m.Match, m.LastIndex = raft.Ack, f.Term, f.Match, f.Last
 		m.EchoBoot, m.EchoRound, m.EchoSeq, m.EchoTimeout = f.EchoBoot, f.EchoRound, f.EchoSeq, f.EchoTimeout
-		m.Reject, m.RejectPrev, m.Hint, m.HintTerm, m.Disk = f.Reject, f.RejectPrev, f.Hint, f.HintTerm, f.Disk
+		m.Reject, m.RejectPrev, m.Hint, m.HintTerm = f.Reject, f.RejectPrev, f.Hint, f.HintTerm
+		m.Disk, m.Full = f.Disk, f.Full
 	case wire.KindVote:
 		var f wire.Vote
 		if f.Decode(p) != nil {
@@ -263,12 +267,24 @@ func (n *Node) decodeAppend(m *raft.Message, p []byte) bool {
 		}
 		n.entries, n.views = append(n.entries, r), append(n.views, e)
 	}
-	if n.log.Low() && len(n.entries) > 0 {
-		n.Counters.DroppedFull++
-		n.entries, n.views = n.entries[:0], n.views[:0] // a heartbeat all the same; the entries come again
-	}
+	n.keepWhatFits()
 	m.Entries = n.entries
 	return true
+}
+
+// keepWhatFits cuts off the entries that a full disk has no room for: they come again. What was accepted before the leader
+// knew is taken as long as there is some, and the entries that a leader cannot do without always: it could not even
+// serve reads.
+func (n *Node) keepWhatFits() {
+	bytes := 0
+	for i := range n.entries {
+		e := &n.entries[i]
+		if bytes += e.Size; e.Kind != raft.NoOp && e.Kind != raft.Configuring && !n.log.Fits(bytes) {
+			n.Counters.DroppedFull++
+			n.entries, n.views = n.entries[:i], n.views[:i]
+			return
+		}
+	}
 }
 
 // toWAL gives an entry the log's form, when w is not nil, and the checksum its
@@ -342,7 +358,7 @@ func (n *Node) operation(c *client, op *kv.Command, encoded []byte) {
 		n.reply(c, &kv.Result{Status: kv.WrongTerm, Client: c.id, Seq: op.Seq}) // bound to another leader: refused for good
 		return
 	}
-	if n.log.Low() { // the disk is full: what is accepted already still has to fit
+	if n.log.Low() || n.core.Full() { // the disk is full, or a quorum's: what is accepted already still has to fit
 		n.refuseBusy(c.id, op.Seq)
 		return
 	}

@@ -22,6 +22,8 @@ type large struct {
 const (
 	maxLarge        = 64 // destinations at once
 	maxLargeWaiting = 8  // messages to one destination
+	maxSmallWaiting = 64 // as many while they have together no more than
+	smallBytes      = 256 << 10
 )
 
 // sendLarge takes a frame's payload, which belongs to it from now on.
@@ -39,7 +41,7 @@ func (o *outbound) sendLarge(now int64, to netip.AddrPort, dst uint16, kind wire
 		f = wire.NewFragmenter(wire.FragmenterOptions{Boot: o.n.boot, Limit: o.datagramLimit(to)})
 		o.large = append(o.large, large{to: to, dst: dst, f: f})
 	}
-	if f.Busy() < maxLargeWaiting {
+	if f.Busy() < maxLargeWaiting || f.Busy() < maxSmallWaiting && f.Waiting()+len(payload) <= smallBytes {
 		o.message++
 		f.Add(now, o.message, kind, payload)
 	}

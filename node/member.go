@@ -66,9 +66,7 @@ func (n *Node) memberChange(now int64, h *wire.Header, from netip.AddrPort, p []
 		r.Leader, r.Term = n.core.Leader(), n.core.Term()
 		r.Configuration, r.Phase = n.configurations.current(), n.phase()
 	}
-	if p := n.out.frame(from, h.Src, wire.KindMemberReply, r.Size()); p != nil {
-		r.Encode(p)
-	}
+	n.respond(now, from, h.Src, wire.KindMemberReply, r.Size(), r.Encode)
 }
 
 // answerOf fills in a refusal with its reason, or that it went well.

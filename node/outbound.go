@@ -30,6 +30,9 @@ type outbound struct {
 	entryLimit int    // largest body of an entry that fits a datagram to every voter
 	large      []large
 	message    uint64 // id of the last fragmented message
+
+	told  map[netip.AddrPort]int // largest datagram for clients whose path is not as their address suggests
+	heard []clientPath           // told since datagrams were last begun
 }
 
 type destination struct {
@@ -156,15 +159,20 @@ func (o *outbound) peerAt(now int64, id uint16) netip.AddrPort {
 }
 
 // datagramLimit is the largest datagram for an address: what a server's path was
-// found to carry; for others, big ones where no wire is, those that pass every path otherwise.
+// found to carry, what a client told of its own; for others, big ones where no wire is, those that pass every path otherwise.
 func (o *outbound) datagramLimit(to netip.AddrPort) int {
 	for i := range o.peers {
 		if p := &o.peers[i]; p.to == to {
 			return p.limit
 		}
 	}
+	if len(o.told) > 0 {
+		if passes, ok := o.told[to]; ok {
+			return passes
+		}
+	}
 	if o.n.o.Datagram != 0 {
-		return o.n.o.Datagram
+		return o.n.o.Datagram &^ 7
 	}
 	if to.Addr().IsLoopback() {
 		return wire.MaxDatagram
@@ -205,6 +213,10 @@ func (o *outbound) packer(to netip.AddrPort, dst uint16) *wire.Packer {
 	return &d.packer
 }
 
+// evenMost is the largest datagram of a path on which many leave for a server in a turn. On
+// a larger one they are few, and filling them up would cost more than their leaving as one gains.
+const evenMost = 9000
+
 func (o *outbound) destination(to netip.AddrPort, dst uint16) *destination {
 	var d *destination
 	if last := len(o.free) - 1; last >= 0 {
@@ -216,6 +228,7 @@ func (o *outbound) destination(to netip.AddrPort, dst uint16) *destination {
 	d.packer.Limit = o.datagramLimit(to)
 	d.packer.Header = o.header
 	d.packer.Sealer = o.sealer
+	d.packer.Even = dst != wire.ClientNode && d.packer.Limit <= evenMost
 	d.packer.Header.Dst, d.packer.Header.KeyEpoch = dst, o.epoch(to, dst)
 	return d
 }
@@ -297,7 +310,7 @@ func (n *Node) send(now int64, m *raft.Message) {
 		n.sendAppend(now, to, m)
 	case raft.Ack:
 		f := wire.Ack{Term: m.Term, EchoBoot: m.EchoBoot, EchoRound: m.EchoRound, EchoSeq: m.EchoSeq, Match: m.Match,
-			Last: m.LastIndex, RejectPrev: m.RejectPrev, Hint: m.Hint, HintTerm: m.HintTerm, EchoTimeout: m.EchoTimeout, Reject: m.Reject, Disk: m.Disk}
+			Last: m.LastIndex, RejectPrev: m.RejectPrev, Hint: m.Hint, HintTerm: m.HintTerm, EchoTimeout: m.EchoTimeout, Reject: m.Reject, Disk: m.Disk, Full: m.Full}
 		f.Encode(n.out.must(to, m.To, wire.KindAck, f.Size()))
 	case raft.Vote:
 		f := wire.Vote{Pre: m.Pre, Transfer: m.Transfer, Term: m.Term, LastIndex: m.LastIndex, LastTerm: m.LastTerm, Probe: m.Probe, AskBoot: n.boot}

@@ -27,19 +27,20 @@ import (
 //
 // The times that hang on T follow it: see heartbeat and resend.
 type pace struct {
-	limits  limits
-	fixed   bool  // T was set by the operator
-	guessed bool  // nothing was measured yet, here or by the leader we follow
-	beats   int64 // the heartbeat that was set by the operator, 0: it follows T
-	resends int64 // the same of Resend
-	timeout int64
-	own     window // how long a batch is with our disk
-	peers   []peerPace
-	sorted  []int64 // scratch
-	since   int64   // when the window under way began
-	checkAt int64   // when T is looked at again
-	sent    [1024]sentAt
-	batchAt int64 // when the batch that is out was taken
+	limits     limits
+	fixed      bool  // T was set by the operator
+	guessed    bool  // nothing was measured yet, here or by the leader we follow
+	beats      int64 // the heartbeat that was set by the operator, 0: it follows T
+	resends    int64 // the same of Resend
+	timeout    int64
+	own        window // how long a batch is with our disk
+	peers      []peerPace
+	sorted     []int64 // scratch
+	since      int64   // when the window under way began
+	checkAt    int64   // when T is looked at again
+	sent       [1024]sentAt
+	batchAt    int64 // when the batch that is out was taken
+	resendTold int64 // to the core
 }
 
 // window is the delays of the window under way, and of the one before it.
@@ -52,6 +53,7 @@ type peerPace struct {
 	id      uint16
 	beats   window // answers to what had no entries
 	entries window // and to what had
+	trip    int64  // smoothed, of the latter
 }
 
 // limits are the bounds of T, and what it is before anything is measured, ns.
@@ -79,7 +81,7 @@ const (
 	heartbeatPart  = 5
 	leastHeartbeat = 2e6  // ns
 	mostHeartbeat  = 10e6 // ns
-	mostResend     = 30e6 // ns
+	mostResend     = 30e6 // ns, unless an answer takes more than half of it
 )
 
 // FirstTimeout is T of a profile before anything is measured.
@@ -112,12 +114,23 @@ func (p *pace) heartbeat() int64 {
 	return min(max(p.timeout/heartbeatPart, leastHeartbeat), mostHeartbeat)
 }
 
-// resend is how long a leader waits for progress before it sends again.
+// resend is how long a leader waits for progress before it sends again: longer than an answer
+// takes, or it would send all the time what is on its way.
 func (p *pace) resend() int64 {
 	if p.resends != 0 {
 		return p.resends
 	}
-	return min(mostResend, p.timeout/2)
+	trip := int64(0)
+	for i := range p.peers {
+		trip = max(trip, p.peers[i].trip)
+	}
+	return min(max(mostResend, 2*trip), p.timeout/2)
+}
+
+// resendMoved says that it is no longer near what was told last.
+func (p *pace) resendMoved() bool {
+	d := p.resend() - p.resendTold
+	return max(d, -d) > p.resendTold/4
 }
 
 // paceOutliers is how many delays of a window may be above what T covers, when
@@ -188,7 +201,12 @@ func (p *pace) noteAck(now int64, from uint16, seq uint64) {
 	}
 	d := &p.peer(from).beats[0]
 	if s.entries {
-		d = &p.peer(from).entries[0]
+		q := p.peer(from)
+		d = &q.entries[0]
+		if q.trip == 0 {
+			q.trip = now - s.at
+		}
+		q.trip += (now - s.at - q.trip) / 16
 	}
 	d.add(now - s.at)
 	s.seq = 0
@@ -280,8 +298,12 @@ func (n *Node) setTimeout(now int64) {
 		n.pace.roll(now)
 		return
 	}
-	if t, changed := n.pace.settle(now, n.out.voters/2); changed {
-		n.core.SetTimes(t, n.pace.heartbeat(), n.pace.resend())
+	t, changed := n.pace.settle(now, n.out.voters/2)
+	if changed || n.pace.resendMoved() {
+		n.pace.resendTold = n.pace.resend()
+		n.core.SetTimes(t, n.pace.heartbeat(), n.pace.resendTold)
+	}
+	if changed {
 		n.logger.Info("election timeout", "ms", t/1e6, "heartbeat_ms", float64(n.pace.heartbeat()/1e4)/100,
 			"disk_p999_us", n.pace.own.p999()/1e3)
 	}
@@ -292,7 +314,8 @@ func (n *Node) takeTimeout(t int64) {
 	n.pace.guessed = false
 	if t = n.pace.within(t); !n.pace.fixed && t != n.pace.timeout {
 		n.pace.timeout = t
-		n.core.SetTimes(t, n.pace.heartbeat(), n.pace.resend())
+		n.pace.resendTold = n.pace.resend()
+		n.core.SetTimes(t, n.pace.heartbeat(), n.pace.resendTold)
 	}
 }
 

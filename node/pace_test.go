@@ -88,3 +88,27 @@ func TestTheTimeoutRisesAtOnceAndFallsSlowly(t *testing.T) {
 		t.Errorf("a timeout set by the operator became %d", got)
 	}
 }
+
+// Where an answer takes long, a leader waits for longer before it sends again.
+func TestALeaderWaitsForAnAnswerThatTakesLong(t *testing.T) {
+	p := newPace(&Options{}, 0)
+	p.timeout = 1e9
+	now := int64(1)
+	for seq := uint64(1); seq <= 200; seq++ {
+		now += 1e6
+		p.noteSent(now, seq, true)
+		p.noteAck(now+1e6, 2, seq)
+		p.noteAck(now+1e6, 3, seq)
+	}
+	if got := p.resend(); got != mostResend {
+		t.Errorf("%d ms where an answer takes 1", got/1e6)
+	}
+	for seq := uint64(201); seq <= 400; seq++ {
+		now += 1e6
+		p.noteSent(now, seq, true)
+		p.noteAck(now+100e6, 2, seq)
+	}
+	if got := p.resend(); got < 150e6 || got > p.timeout/2 || !p.resendMoved() {
+		t.Errorf("%d ms where an answer takes 100", got/1e6)
+	}
+}

@@ -29,6 +29,7 @@ func (o *outbound) newPath(p *peer) {
 // settlePaths takes over what was found out, at a moment when no datagram is open: all
 // of one turn keep to one size.
 func (o *outbound) settlePaths() {
+	o.settleClients()
 	for i := range o.peers {
 		p := &o.peers[i]
 		now := p.path.Size()

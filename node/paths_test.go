@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"balsa/kv"
@@ -98,5 +99,97 @@ func TestOnlyALeaderProbesAndOnlyMembers(t *testing.T) {
 		if who[0] != lead || who[1] == 4 {
 			t.Errorf("server %d probed %d", who[0], who[1])
 		}
+	}
+}
+
+// What a client tells of its path bounds what it is answered with: results, statuses and
+// changes go in fragments, and a list of servers is left out of what is said to a hello.
+func TestAClientIsAnsweredInWhatItsPathTakes(t *testing.T) {
+	for name, l := range map[string]*lab{"open": newLab(t, 3, 3), "sealed": newSealedLab(t, 3, 3)} {
+		n := l.elect()
+		l.putLarge(1, 3000)
+		here := labAddr(labClient)
+		answered := func(most int, kind wire.Kind, size int, encode func([]byte)) map[wire.Kind]int {
+			t.Helper()
+			l.tell(n.ID(), n.tag, kind, size, encode)
+			for l.queue = l.queue[:len(l.queue):len(l.queue)]; len(l.queue) > 0; l.queue = l.queue[1:] {
+				if f := l.queue[0]; f.to == l.addr(n.ID()) {
+					n.Deliver(l.now, f.from, f.bytes)
+				}
+			}
+			kinds := map[wire.Kind]int{}
+			for range 50 {
+				l.now += 5e6
+				n.Turn(l.now, false)
+				for _, p := range n.Out() {
+					if p.To != here {
+						continue
+					}
+					if len(p.Bytes) > most {
+						t.Errorf("%s: %v answered in %d bytes, the path takes %d", name, kind, len(p.Bytes), most)
+					}
+					_, frames, err := l.open(append([]byte(nil), p.Bytes...))
+					if err != nil {
+						t.Fatal(err)
+					}
+					for k, _, ok := frames.Next(); ok; k, _, ok = frames.Next() {
+						kinds[k]++
+					}
+				}
+				if len(kinds) > 0 {
+					break
+				}
+			}
+			return kinds
+		}
+		for range 20 { // as many servers as do not fit
+			n.out.place(uint16(50+len(n.out.peers)), "10.11.12.13:14151")
+		}
+		hello, status := wire.Hello{Nonce: 1, Pad: 472}, wire.Status{Nonce: 2}
+		member := wire.MemberChange{Nonce: 3, Operation: 4, Verb: wire.VerbRemove, DryRun: true, Servers: wire.AppendServers(nil, []wire.Server{{ID: 3}})}
+		for _, passes := range []int{wire.MinDatagram, wire.MaxDatagram} {
+			ask := wire.PathAsk{AskBoot: 5, Nonce: 6, Passes: passes, Pad: 1000}
+			// The question itself is as long as its answer, whatever it tells.
+			kinds := answered(wire.HeaderBytes+wire.FrameHeaderBytes+ask.Size()+wire.TrailerBytes, wire.KindPathAsk, ask.Size(), ask.Encode)
+			if kinds[wire.KindPathEcho] != 1 {
+				t.Errorf("%s: a question was answered with %v", name, kinds)
+			}
+			want := func(what string, kinds map[wire.Kind]int, whole wire.Kind) {
+				t.Helper()
+				if passes == wire.MinDatagram {
+					whole = wire.KindFragment
+				}
+				if kinds[whole] == 0 {
+					t.Errorf("%s: %s on a path of %d: answered with %v", name, what, passes, kinds)
+				}
+			}
+			want("status", answered(passes, wire.KindStatus, status.Size(), status.Encode), wire.KindStatusReply)
+			if kinds := answered(passes, wire.KindMember, member.Size(), member.Encode); kinds[wire.KindMemberReply]+kinds[wire.KindFragment] == 0 {
+				t.Errorf("%s: member on a path of %d: answered with %v", name, passes, kinds)
+			}
+			if kinds := answered(passes, wire.KindHello, hello.Size(), hello.Encode); kinds[wire.KindHelloReply] != 1 {
+				t.Errorf("%s: hello on a path of %d: answered with %v", name, passes, kinds)
+			}
+			l.answers = nil
+			l.request(l.elect().ID(), kv.Command{Op: kv.Get, Seq: 5 | kv.ReadSeq, Key: []byte("key-1")})
+			l.until(5e9, "an answer to a get", func() bool { return len(l.answers) > 0 })
+			want("get", map[wire.Kind]int{l.answers[0].kind: 1}, wire.KindReply)
+			if len(n.out.told) > 1 || passes == wire.MaxDatagram && len(n.out.told) != 0 {
+				t.Errorf("%s: %d clients' paths are kept", name, len(n.out.told))
+			}
+		}
+	}
+}
+
+// No number of clients makes a server keep more than so many paths.
+func TestTheMemoryOfClientsPathsIsBounded(t *testing.T) {
+	l := newLab(t, 3, 3)
+	n := l.elect()
+	for i := range 3 * maxTold {
+		n.out.tellPath(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 1000), 576)
+		n.out.settleClients()
+	}
+	if len(n.out.told) > maxTold || len(n.out.heard) > 0 {
+		t.Errorf("%d kept, %d waiting", len(n.out.told), len(n.out.heard))
 	}
 }

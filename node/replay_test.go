@@ -41,7 +41,8 @@ func TestRepeatedDatagramIsNotRefused(t *testing.T) {
 		t.Fatalf("%d commands taken, want 1", n.Counters.Commands)
 	}
 	n.Deliver(l.now, labAddr(99), datagram)
-	if n.Counters.DroppedReplays != 1 || n.Counters.Repeats != 0 {
-		t.Errorf("%d replays dropped, %d repeats answered; want 1 and 0", n.Counters.DroppedReplays, n.Counters.Repeats)
+	n.Turn(l.now, true)
+	if n.Counters.DroppedReplays != 1 || n.Counters.Repeats != 0 || n.Counters.Commands != 1 {
+		t.Errorf("%d replays dropped, %d repeats answered, %d commands taken; want 1, 0 and 1", n.Counters.DroppedReplays, n.Counters.Repeats, n.Counters.Commands)
 	}
 }

@@ -208,7 +208,7 @@ func (n *Node) answerHello(now int64, to netip.AddrPort, dst uint16, nonce uint6
 			r.LogTime = n.logTime(now)
 		}
 	}
-	if wire.FrameHeaderBytes+r.Size()+7 > room {
+	if wire.FrameHeaderBytes+r.Size()+7 > room || r.Size() > wire.MaxFrame(n.out.datagramLimit(to)) {
 		r.Servers = nil // it asks again, with the token
 	}
 	if wire.FrameHeaderBytes+r.Size()+7 > room {
@@ -231,7 +231,7 @@ func (o *outbound) servers() []byte {
 }
 
 // status answers what `balsa status` asks.
-func (n *Node) status(h *wire.Header, from netip.AddrPort, p []byte) {
+func (n *Node) status(now int64, h *wire.Header, from netip.AddrPort, p []byte) {
 	var f wire.Status
 	if f.Decode(p) != nil {
 		n.Counters.DroppedMalformed++
@@ -243,7 +243,16 @@ func (n *Node) status(h *wire.Header, from netip.AddrPort, p []byte) {
 		r.Last, r.Commit, r.Applied = n.tail.last, n.commit, n.applied
 		r.Configuration = n.configurations.current()
 	}
-	if b := n.out.frame(from, h.Src, wire.KindStatusReply, r.Size()); b != nil {
-		r.Encode(b)
+	n.respond(now, from, h.Src, wire.KindStatusReply, r.Size(), r.Encode)
+}
+
+// respond answers a client in a frame or, on a path too small for it, in fragments.
+func (n *Node) respond(now int64, to netip.AddrPort, dst uint16, kind wire.Kind, size int, encode func([]byte)) {
+	if b := n.out.frame(to, dst, kind, size); b != nil {
+		encode(b)
+		return
 	}
+	body := make([]byte, size)
+	encode(body)
+	n.out.sendLarge(now, to, dst, kind, body)
 }

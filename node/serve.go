@@ -75,6 +75,7 @@ func Serve(ctx context.Context, c Config) error {
 	if hangs := s.rest(); hangs != nil { // a batch under way ends first: the log is closed after its last write
 		return errors.Join(err, hangs, s.socket.Close())
 	}
+	tellTotals(c.Logger, s.socket, s.node, s.synced)
 	return errors.Join(err, s.node.Close(), s.socket.Close())
 }
 
@@ -95,6 +96,7 @@ type shell struct {
 	leaving  int64         // since when leadership is being handed over; 0: it is not
 	filled   chan error
 	keys     chan *wire.Keys // read again
+	synced   uint64          // batches handed to the disk
 }
 
 type finished struct {
@@ -152,6 +154,13 @@ func tellSocket(l *slog.Logger, s *udp.Socket) {
 		l.Warn("the system grants smaller socket buffers than asked for; bursts will be lost and sent again: raise net.core.rmem_max and net.core.wmem_max, or grant CAP_NET_ADMIN",
 			"receive_buffer", receive, "send_buffer", send, "want", udp.DefaultBuffer)
 	}
+}
+
+// tellTotals says at the end what this process has done, for whoever asks what a command costs.
+func tellTotals(l *slog.Logger, s *udp.Socket, n *Node, batches uint64) {
+	c := s.Counts()
+	l.Info("totals", "commands", n.Counters.Commands, "entries", n.Counters.Entries, "turns", n.Counters.Turns, "batches", batches,
+		"received", c.Received, "sent", c.Sent, "receive_calls", c.ReceiveCalls, "send_calls", c.SendCalls, "waits", c.Waits, "joined", c.Joined, "offloaded", c.Offloaded, "lost", c.Lost)
 }
 
 func (s *shell) now() int64 { return s.clock.now() }
@@ -298,6 +307,7 @@ func (s *shell) persist() (blocked, mine bool) {
 	if b == nil {
 		return false, true
 	}
+	s.synced++
 	if !inline {
 		s.batches <- b
 		return false, true

@@ -32,6 +32,7 @@ const (
 // turns with every heartbeat it sends, a follower with every one that it hears.
 func (n *Node) watchDisk(now int64) {
 	d := &n.disk
+	n.core.SetFull(n.log.Low())
 	if now >= d.boundAt+boundEvery || d.boundAt == 0 {
 		d.bound = max(n.pace.timeout, stallFactor*n.pace.own.p999(), stallLeast)
 		d.boundAt = now

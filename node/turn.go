@@ -20,6 +20,7 @@ func (n *Node) Turn(now int64, drained bool) {
 	if n.core == nil {
 		n.foundingTurn(now)
 		n.flushReplies(now)
+		n.out.resendLarge(now)
 		return
 	}
 	n.setTimeout(now)

@@ -120,6 +120,12 @@ func (l *Log) Low() bool {
 	return l.spares.starved.Load() && l.Room() < min(max(l.seg.size/4, MinSegmentBytes/4), maxBatchBytes)
 }
 
+// Fits says whether entries of n bytes, which another server accepted before its log was low, are taken all the same. On a
+// full disk a part of what lies ready is kept for what nobody can refuse: terms, votes, the first entry of a term.
+func (l *Log) Fits(n int) bool {
+	return !l.spares.starved.Load() || l.Room()-int64(n) >= min(max(l.seg.size/16, MinSegmentBytes/16), maxBatchBytes/16)
+}
+
 // Room is how many bytes of batches fit into what lies ready. Asked by the owner.
 func (l *Log) Room() int64 {
 	n := l.spareBytes(l.seg.seq)

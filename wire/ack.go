@@ -15,7 +15,7 @@ const ackBytes = 104
 //	64  hint term 8
 //	72  echoed timeout 8
 //	80  held, two words of 8
-//	96  flags 1: 1 reject | disk 1 | zero 6
+//	96  flags 1: 1 reject, 2 full | disk 1 | zero 6
 type Ack struct {
 	Term                         uint64
 	EchoBoot, EchoRound, EchoSeq uint64    // of the Append it answers, and of the leader's process
@@ -26,6 +26,7 @@ type Ack struct {
 	Hint, HintTerm               uint64    // where to try next, and the term there
 	EchoTimeout                  int64     // the timeout promised, nanoseconds
 	Disk                         uint8     // health of the disk: 0 well, larger is worse
+	Full                         bool      // the disk has no room: entries are not taken
 	Held                         [2]uint64 // bit i: entry Match+2+i is held out of order
 }
 
@@ -47,7 +48,7 @@ func (a *Ack) Encode(p []byte) {
 	le.PutUint64(p[72:], uint64(a.EchoTimeout))
 	le.PutUint64(p[80:], a.Held[0])
 	le.PutUint64(p[88:], a.Held[1])
-	p[96], p[97] = bit(a.Reject, 1), a.Disk
+	p[96], p[97] = bit(a.Reject, 1)|bit(a.Full, 2), a.Disk
 	clear(p[98:104])
 }
 
@@ -56,7 +57,7 @@ func (a *Ack) Decode(p []byte) error {
 	if err := fixed(p, ackBytes); err != nil {
 		return err
 	}
-	if p[96]&^1 != 0 || !zero(p[98:104]) {
+	if p[96]&^3 != 0 || !zero(p[98:104]) {
 		return ErrReserved
 	}
 	*a = Ack{
@@ -72,6 +73,7 @@ func (a *Ack) Decode(p []byte) error {
 		EchoTimeout: int64(le.Uint64(p[72:])),
 		Held:        [2]uint64{le.Uint64(p[80:]), le.Uint64(p[88:])},
 		Reject:      p[96]&1 != 0,
+		Full:        p[96]&2 != 0,
 		Disk:        p[97],
 	}
 	return nil

@@ -97,6 +97,14 @@ func (f *Fragmenter) Add(now int64, id uint64, k Kind, payload []byte) {
 // Busy is how many messages are not over yet.
 func (f *Fragmenter) Busy() int { return len(f.messages) }
 
+// Waiting is how many bytes these have.
+func (f *Fragmenter) Waiting() (bytes int) {
+	for _, m := range f.messages {
+		bytes += len(m.payload)
+	}
+	return bytes
+}
+
 // Dropped counts messages given up.
 func (f *Fragmenter) Dropped() uint64 { return f.dropped }
 

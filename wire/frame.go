@@ -36,6 +36,8 @@ const (
 	KindChaos       Kind = 41
 	KindChaosReply  Kind = 42
 	KindToken       Kind = 43
+	KindPathAsk     Kind = 44
+	KindPathEcho    Kind = 45
 
 	KindFragment       Kind = 48
 	KindFragmentStatus Kind = 49
@@ -43,6 +45,7 @@ const (
 	KindPathAnswer     Kind = 51
 	KindBulk           Kind = 52
 	KindBulkAck        Kind = 53
+	KindPad            Kind = 54 // zeros: see Packer.Even
 )
 
 // String is the kind's name for people, as in counters and dumps.
@@ -102,6 +105,10 @@ func (k Kind) String() string {
 		return "chaos-reply"
 	case KindToken:
 		return "token"
+	case KindPathAsk:
+		return "path-ask"
+	case KindPathEcho:
+		return "path-echo"
 	case KindFragment:
 		return "fragment"
 	case KindFragmentStatus:
@@ -114,6 +121,8 @@ func (k Kind) String() string {
 		return "bulk"
 	case KindBulkAck:
 		return "bulk-ack"
+	case KindPad:
+		return "pad"
 	}
 	return fmt.Sprintf("kind-%d", uint8(k))
 }

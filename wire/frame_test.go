@@ -74,7 +74,7 @@ func samples() []sample {
 	return []sample{
 		{"append", KindAppend, &Append{Term: 3, PrevIndex: 7, PrevTerm: 2, Commit: 6, Round: 5, Seq: 4, Timeout: 1e8, Leases: true, Count: 2, Entries: entries}, func() frame { return new(Append) }},
 		{"heartbeat", KindAppend, &Append{Term: 3, PrevIndex: 9, PrevTerm: 3, Commit: 9, Round: 6, Seq: 5, Timeout: 1e8, Entries: []byte{}}, func() frame { return new(Append) }},
-		{"ack", KindAck, &Ack{Term: 3, EchoBoot: 99, EchoRound: 5, EchoSeq: 4, Match: 9, Last: 12, RejectPrev: 7, Hint: 5, HintTerm: 2, EchoTimeout: 1e8, Reject: true, Disk: 2, Held: [2]uint64{5, 1 << 63}}, func() frame { return new(Ack) }},
+		{"ack", KindAck, &Ack{Term: 3, EchoBoot: 99, EchoRound: 5, EchoSeq: 4, Match: 9, Last: 12, RejectPrev: 7, Hint: 5, HintTerm: 2, EchoTimeout: 1e8, Reject: true, Full: true, Disk: 2, Held: [2]uint64{5, 1 << 63}}, func() frame { return new(Ack) }},
 		{"vote", KindVote, &Vote{Pre: true, Transfer: true, Term: 4, LastIndex: 9, LastTerm: 3, Probe: 1, AskBoot: 98}, func() frame { return new(Vote) }},
 		{"vote-reply", KindVoteReply, &VoteReply{Granted: true, Term: 4, EchoBoot: 98, Reason: 3, LastIndex: 9, LastTerm: 3}, func() frame { return new(VoteReply) }},
 		{"timeout-now", KindTimeoutNow, &TimeoutNow{Term: 4, LastIndex: 9, AskBoot: 98}, func() frame { return new(TimeoutNow) }},
@@ -101,6 +101,8 @@ func samples() []sample {
 		{"chaos", KindChaos, &Chaos{Nonce: 46, Duration: 2e9, Verb: ChaosCut}, func() frame { return new(Chaos) }},
 		{"chaos-reply", KindChaosReply, &ChaosReply{Nonce: 46, Outcome: ChaosBegun}, func() frame { return new(ChaosReply) }},
 		{"token", KindToken, &Token{Token: 47}, func() frame { return new(Token) }},
+		{"path-ask", KindPathAsk, &PathAsk{AskBoot: 96, Nonce: 5, Passes: 1200, Pad: 16}, func() frame { return new(PathAsk) }},
+		{"path-echo", KindPathEcho, &PathEcho{EchoBoot: 96, Nonce: 5, Pad: 24}, func() frame { return new(PathEcho) }},
 		{"fragment", KindFragment, &Fragment{Message: 1, Kind: KindRequest, Total: 300, Offset: 256, Stride: 256, Body: bytes.Repeat([]byte{7}, 44)}, func() frame { return new(Fragment) }},
 		{"fragment-status", KindFragmentStatus, &FragmentStatus{Message: 1, EchoBoot: 96, Have: 256, Bitmap: [16]byte{0: 3, 15: 128}, Done: true}, func() frame { return new(FragmentStatus) }},
 		{"path-probe", KindPathProbe, &PathProbe{AskBoot: 96, Nonce: 5, Pad: 24}, func() frame { return new(PathProbe) }},
@@ -459,6 +461,46 @@ func TestCodecsDoNotAllocate(t *testing.T) {
 		run()
 		if n := testing.AllocsPerRun(100, run); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+// Datagrams that another follows are equal when they are to be, and what is in them is the same.
+func TestFullDatagramsAreMadeEqual(t *testing.T) {
+	for _, even := range []bool{false, true} {
+		p := Packer{Limit: 1400, Header: Header{Src: 1, Dst: 2}, Even: even}
+		const frames = 40
+		for i := range frames {
+			f := Address{Index: uint64(i), Addr: bytes.Repeat([]byte("a"), 100+i*37%150)}
+			f.Encode(p.Frame(KindAddress, f.Size()))
+		}
+		all := p.Flush(netip.AddrPort{}, nil)
+		sizes, got, pads := map[int]int{}, 0, 0
+		for i, d := range all {
+			if i < len(all)-1 {
+				sizes[len(d.Bytes)]++
+			}
+			_, in, err := Open(d.Bytes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for k, payload, ok := in.Next(); ok; k, payload, ok = in.Next() {
+				var f Address
+				switch {
+				case k == KindPad && zero(payload):
+					pads++
+				case k != KindAddress || f.Decode(payload) != nil || f.Index != uint64(got):
+					t.Fatalf("a frame of kind %v, address %d", k, got)
+				default:
+					got++
+				}
+			}
+			if in.Err() != nil {
+				t.Fatal(in.Err())
+			}
+		}
+		if got != frames || even && (len(sizes) != 1 || sizes[1400] == 0 || pads == 0) || !even && (pads > 0 || len(sizes) < 2) {
+			t.Errorf("even %v: %d frames, %d pads, sizes %v", even, got, pads, sizes)
 		}
 	}
 }

@@ -194,3 +194,33 @@ func FuzzReassembler(f *testing.F) {
 		}
 	})
 }
+
+// FuzzFragmenter: whatever statuses come, it neither panics nor has more on its way than its window, and a status that says
+// done ends a message. A script is statuses: message, have, flags, bitmap (4 bytes), time.
+func FuzzFragmenter(f *testing.F) {
+	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 1, 1, 4, 0, 255, 1, 0, 0, 9})
+	f.Fuzz(func(t *testing.T, script []byte) {
+		g := NewFragmenter(FragmenterOptions{Boot: 9, Limit: SafeDatagram, Window: 16 << 10})
+		p := Packer{Limit: SafeDatagram}
+		payload := make([]byte, 100_000)
+		g.Add(0, 1, KindRequest, payload)
+		g.Add(0, 2, KindReply, payload[:5000])
+		for now := int64(0); len(script) >= 8; script = script[8:] {
+			now += int64(script[7]) * 1e5
+			p.Reset()
+			g.Pack(now, &p)
+			s := FragmentStatus{Message: uint64(script[0] % 4), EchoBoot: 9, Have: uint32(script[1]) * uint32(g.stride), Done: script[2] == 7}
+			if script[2] == 9 {
+				s.Have++
+			}
+			copy(s.Bitmap[:], script[3:7])
+			had := g.Has(s.Message)
+			if g.Status(now, &s) != (had && s.Done) {
+				t.Fatalf("%+v", s)
+			}
+			if g.out < 0 || g.out > g.window {
+				t.Fatalf("%d pieces on their way, window %d", g.out, g.window)
+			}
+		}
+	})
+}

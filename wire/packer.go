@@ -19,6 +19,7 @@ type Packer struct {
 	Header Header  // template. Packet is the last number used: Flush counts it up
 	Limit  int     // MinDatagram..MaxDatagram, the largest datagram the path takes
 	Sealer *Sealer // nil: datagrams carry a checksum. Else the header's KeyEpoch says which key
+	Even   bool    // a datagram that another one follows is filled up to Limit, as equal ones leave together
 
 	slabs [][]byte // reused over Resets
 	slab  int      // index of the one being filled
@@ -44,6 +45,7 @@ func (p *Packer) Frame(k Kind, size int) []byte {
 	}
 	need := FrameHeaderBytes + pad8(size)
 	if p.open > 0 && p.open+need+TrailerBytes > p.Limit {
+		p.even()
 		p.finish()
 	}
 	if p.open == 0 {
@@ -94,6 +96,19 @@ func (p *Packer) Flush(to netip.AddrPort, out []Packet) []Packet {
 func (p *Packer) Reset() {
 	p.slab, p.used, p.open = 0, 0, 0
 	p.done = p.done[:0]
+}
+
+// even fills the open datagram, unless that is more than there is in it.
+func (p *Packer) even() {
+	rest := p.Limit&^7 - TrailerBytes - p.open
+	if !p.Even || rest < FrameHeaderBytes || rest > p.Limit/2 {
+		return
+	}
+	f := p.slabs[p.slab][p.used+p.open:][:rest]
+	clear(f)
+	f[0] = uint8(KindPad)
+	le.PutUint16(f[2:], uint16(rest-FrameHeaderBytes))
+	p.open += rest
 }
 
 // begin opens a datagram where the slab has room for the largest one.

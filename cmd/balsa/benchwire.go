@@ -51,5 +51,6 @@ segmentation offload), and one to another process and back.`,
 	f.DurationVar(&c.Duration, "duration", 2*time.Second, "measured time of each row")
 	f.StringVar(&c.Out, "out", "", "a directory for report.json")
 	f.VarP(output, "output", "o", "form of the answers")
+	cmd.AddCommand(benchLossCommand(s), benchBulkCommand(s), benchFloodCommand(s), benchCallsCommand(s))
 	return cmd
 }

@@ -2,20 +2,26 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"balsa/cmd/balsa/local"
 	"balsa/kv/client"
+	"balsa/wire/secret"
 )
 
 // proxyProcess is a `balsa chaos-proxy`.
@@ -208,13 +214,25 @@ func TestAProxyRefusesWhatItCannotDo(t *testing.T) {
 // proxied is a cluster whose servers reach each other, and are reached, through proxies with these flags.
 func proxied(t *testing.T, flags ...string) (context.Context, *local.Cluster, []*proxyProcess, *client.Client) {
 	t.Helper()
+	return proxiedIn(t, "", flags...)
+}
+
+// proxiedIn is that, sealed with the files of a directory if there is one.
+func proxiedIn(t *testing.T, secrets string, flags ...string) (context.Context, *local.Cluster, []*proxyProcess, *client.Client) {
+	t.Helper()
+	var serve []string
+	file := ""
+	if secrets != "" {
+		serve = []string{"--secret-file", filepath.Join(secrets, secret.ServerFile)}
+		file = filepath.Join(secrets, secret.ClientFile)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	binary, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	servers, err := local.Open(ctx, local.Options{Binary: binary, Dir: t.TempDir(), Nodes: 3, Proxied: true})
+	servers, err := local.Open(ctx, local.Options{Binary: binary, Dir: t.TempDir(), Nodes: 3, Proxied: true, Serve: serve})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +251,7 @@ func proxied(t *testing.T, flags ...string) (context.Context, *local.Cluster, []
 			tellLogs(t, servers)
 		}
 	})
-	c, err := client.Open(client.Config{Addrs: servers.Addrs(), Timeout: 30 * time.Second})
+	c, err := client.Open(client.Config{Addrs: servers.Addrs(), SecretFile: file, Timeout: 30 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,5 +325,44 @@ func TestServersFindOutASmallPath(t *testing.T) {
 	}
 	if got, err := c.Get(ctx, []byte("large")); err != nil || string(got) != string(large) {
 		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+}
+
+// 512 clients of one process on paths that take 600 bytes, from the beginning, to the servers, from them, or both: every
+// put is acknowledged and every get is right, also of values that no such datagram holds.
+func TestManyClientsWorkOverASmallPath(t *testing.T) {
+	for name, c := range map[string]struct {
+		secrets string
+		flags   []string
+	}{
+		"open":   {"", []string{"--mtu", "600"}},
+		"sealed": {secrets(t), []string{"--mtu", "600"}},
+		"to":     {"", []string{"--mtu", "600", "--only", "to"}},
+		"from":   {"", []string{"--mtu", "600", "--only", "from"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, _, _, store := proxiedIn(t, c.secrets, c.flags...)
+			const clients = 512
+			failed := make([]error, clients)
+			var all sync.WaitGroup
+			for i := range clients {
+				all.Go(func() {
+					for n := range 2 {
+						key, value := fmt.Appendf(nil, "key-%d-%d", i, n), bytes.Repeat([]byte{byte(i)}, 100+i%8*200)
+						if failed[i] = store.Put(ctx, key, value); failed[i] != nil {
+							return
+						}
+						if got, err := store.Get(ctx, key); err != nil || !bytes.Equal(got, value) {
+							failed[i] = fmt.Errorf("got %d bytes, %w", len(got), err)
+							return
+						}
+					}
+				})
+			}
+			all.Wait()
+			if err := errors.Join(failed...); err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 }

@@ -54,6 +54,7 @@ type fakeServer struct {
 	appended map[[2]uint64]bool // (client, seq) appended in this boot: never refused
 	packer   wire.Packer
 	assembly *wire.Reassembler
+	slow     int64 // that answers to reads and commits take longer
 }
 
 type fakeCluster struct {
@@ -77,6 +78,10 @@ type fakeCluster struct {
 	taken   int                                                                  // requests' commands that any server received
 	clock   func() int64                                                         // of leaders; nil: now
 	member  func(s *fakeServer, q *wire.MemberChange, r *wire.MemberChangeReply) // what a leader answers
+
+	there, back int // longest datagram that passes to the servers, and from them; 0: any
+	passes      int // what the core told of that
+	asked       int // its probes
 }
 
 func newCluster(t *testing.T, seed uint64, cfg CoreConfig) *fakeCluster {
@@ -144,7 +149,7 @@ func (f *fakeCluster) pump() {
 	for _, p := range f.core.Out(nil) {
 		b := slices.Clone(p.Bytes)
 		for _, s := range f.servers {
-			if s.addr == p.To {
+			if s.addr == p.To && (f.there == 0 || len(b) <= f.there) {
 				f.send(func() { f.receive(s, b) })
 			}
 		}
@@ -195,11 +200,17 @@ func (f *fakeCluster) run(until int64) {
 
 func (f *fakeCluster) frame(s *fakeServer, k wire.Kind, size int, encode func([]byte)) {
 	s.packer.Limit = wire.MaxDatagram
+	if f.passes != 0 && k != wire.KindPathEcho {
+		s.packer.Limit = f.passes
+	}
 	h := &s.packer.Header
 	h.Cluster, h.Src, h.Dst, h.Incarnation, h.Boot = wire.ClusterTag(f.id), s.id, wire.ClientNode, uint64(s.id), s.boot
 	encode(s.packer.Frame(k, size))
 	for _, p := range s.packer.Flush(netip.AddrPort{}, nil) {
 		b := slices.Clone(p.Bytes)
+		if f.back > 0 && len(b) > f.back {
+			continue
+		}
 		f.send(func() { f.core.Deliver(f.now, s.addr, b) })
 	}
 	s.packer.Reset()
@@ -241,6 +252,15 @@ func (f *fakeCluster) receive(s *fakeServer, b []byte) {
 			f.request(s, p)
 		case wire.KindMember:
 			f.memberChange(s, p)
+		case wire.KindPathAsk:
+			var q wire.PathAsk
+			if q.Decode(p) != nil || len(b) != wire.HeaderBytes+wire.FrameHeaderBytes+(len(p)+7)&^7+wire.TrailerBytes {
+				f.t.Fatal("path-ask")
+			}
+			f.passes = q.Passes
+			f.asked++
+			e := q.Echo()
+			f.frame(s, wire.KindPathEcho, e.Size(), e.Encode)
 		case wire.KindFragment:
 			var g wire.Fragment
 			if g.Decode(p) != nil {
@@ -286,7 +306,10 @@ func (f *fakeCluster) request(s *fakeServer, p []byte) {
 		key := [2]uint64{c.Client, c.Seq}
 		switch {
 		case c.Op.IsRead():
-			if s.leads {
+			if s.leads && s.slow > 0 {
+				again := slices.Clone(p)
+				f.after(s.slow, func() { s.slow = 0; f.request(s, again) })
+			} else if s.leads {
 				value, index, term, ok := f.store.Get(c.Key)
 				r := kv.Result{Status: kv.OK, Seq: c.Seq, Index: index, Term: term, Value: value}
 				if !ok {
@@ -310,7 +333,7 @@ func (f *fakeCluster) request(s *fakeServer, p []byte) {
 			s.appended[key] = true
 			view, _, _ := kv.DecodeCommand(whole)
 			f.tail = append(f.tail, logged{term: f.term, bytes: whole, c: view})
-			d := ms
+			d := ms + s.slow
 			if f.faults {
 				d += f.rng.Int64N(20 * ms)
 			}

@@ -13,7 +13,9 @@ import (
 const (
 	retryMin     = int64(20 * time.Millisecond)
 	retryMax     = int64(500 * time.Millisecond)
-	lateMin      = int64(8 * time.Millisecond) // the shell's grain: sooner would wake its receiver for every operation
+	overtakeMin  = int64(time.Millisecond)       // how much later something answered must have been sent
+	unsure       = int64(500 * time.Millisecond) // without a round trip that is certain
+	lateMin      = int64(8 * time.Millisecond)   // the shell's grain: sooner would wake its receiver for every operation
 	helloMin     = int64(20 * time.Millisecond)
 	helloMax     = int64(250 * time.Millisecond)
 	helloAgain   = int64(time.Second)      // between two questions to a leader that answers
@@ -25,7 +27,7 @@ const (
 )
 
 const (
-	attempts   = 6  // retry lists: commands sent once, twice, ..., six times or more
+	attempts   = 12 // retry lists: commands sent once, twice, ..., twelve times or more
 	maxServers = 64 // known ones; more are not learnt
 )
 
@@ -68,6 +70,7 @@ type Core struct {
 	ops       []op
 	free      int32
 	wondered  int64 // when a late answer last made us ask who leads
+	repeats   list  // queued, sent before: ahead of all others
 	writes    list  // queued, oldest first
 	reads     list
 	large     list // queued, too large for a datagram
@@ -86,6 +89,7 @@ type Core struct {
 	wantsKeys bool
 
 	srtt, rttvar int64
+	measuredAt   int64 // when an answer last told how long one takes, for certain
 	transfers    []*transfer
 	assembly     *wire.Reassembler
 	messages     uint64
@@ -93,8 +97,9 @@ type Core struct {
 	probed       []ProbeDone
 	changes      []*change
 	told         []ChangeTold
-	pending      []*server // with frames of this turn
-	batch        []int32   // scratch
+	pending      []*server   // with frames of this turn
+	alone        wire.Packer // of datagrams that nothing else shares
+	batch        []int32     // scratch
 
 	done, doneSpare []Done
 	Counters        Counters
@@ -141,7 +146,7 @@ func NewCore(cfg CoreConfig, now int64) *Core {
 	// Numbers begin at a random place, so that an answer to an earlier process at this address matches nothing.
 	c.seqs.start(c.rng.Uint64N(1<<48) + 1)
 	c.readSeqs.start(c.rng.Uint64N(1<<48) + 1)
-	for _, l := range []*list{&c.writes, &c.reads, &c.large, &c.byEnd} {
+	for _, l := range []*list{&c.repeats, &c.writes, &c.reads, &c.large, &c.byEnd} {
 		*l = emptyList
 	}
 	for i := range c.flying {
@@ -253,7 +258,7 @@ func (c *Core) Deadline() int64 {
 			d = min(d, c.ops[h].due)
 		}
 	}
-	d = min(d, c.wonderAt())
+	d = min(d, c.wonderAt(), c.pathDeadline())
 	for _, t := range c.transfers {
 		d = min(d, t.deadline())
 	}

@@ -224,6 +224,23 @@ func TestOnlyCountedRefusalsClear(t *testing.T) {
 	check("sent in two terms, the earlier leader applied none", false, func(k *copies) { k.add(s); k.add(later); k.refuse(s, 7); k.clearBefore(7) })
 	check("a later term was applied", true, func(k *copies) { k.add(s); k.add(other); k.clearBefore(6) })
 	check("the same term was applied", false, func(k *copies) { k.add(s); k.clearBefore(5) })
+	check("a refusal is of one copy, whatever its term", false, func(k *copies) {
+		k.add(s)
+		k.add(&server{place: 1, claim: 7, boot: 77})
+		k.refuse(s, 7)
+	})
+	check("as many refusals as copies of two terms", true, func(k *copies) {
+		k.add(&server{place: 1, claim: 7, boot: 77})
+		k.add(s)
+		k.refuse(s, 7)
+		k.refuse(s, 7)
+	})
+	check("a refusal that may be of what is cleared counts for nothing more", false, func(k *copies) {
+		k.add(s)
+		k.add(&server{place: 1, claim: 7, boot: 77})
+		k.refuse(s, 7)
+		k.clearBefore(6)
+	})
 	check("more places than fit", false, func(k *copies) {
 		for i := range 6 {
 			k.add(&server{place: i, claim: 1})
@@ -293,5 +310,30 @@ func TestSubmitCostsNoMemory(t *testing.T) {
 	})
 	if n != 0 {
 		t.Errorf("%v allocations a put, want 0", n)
+	}
+}
+
+// TestAFullWindowLetsTheOldestThrough: an operation whose copies were lost is sent again although those that were never
+// sent wait for the window that it holds open.
+func TestAFullWindowLetsTheOldestThrough(t *testing.T) {
+	for name, cmd := range map[string]func(i int) *kv.Command{
+		"puts": func(i int) *kv.Command { return put(fmt.Sprint("k", i%100), "v") },
+		"gets": func(i int) *kv.Command { return &kv.Command{Op: kv.Get, Key: []byte("k")} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newCluster(t, 1, CoreConfig{Timeout: 5000 * ms})
+			f.core.Submit(f.now, put("warm", "1"), 0, 0)
+			f.run(100 * ms)
+			f.there = 1 // nothing passes
+			f.core.Submit(f.now, cmd(0), 0, 1)
+			f.pump()
+			f.there = 0
+			const rest = kv.Window + 500
+			for i := range rest {
+				f.core.Submit(f.now, cmd(1+i), 0, uint64(2+i))
+			}
+			f.run(f.now + 6000*ms)
+			f.allApplied(rest + 2)
+		})
 	}
 }

@@ -124,6 +124,8 @@ func (c *Core) dispatch(s *server, h *wire.Header, k wire.Kind, p []byte) {
 		ok = c.onMemberReply(s, p)
 	case wire.KindToken:
 		ok = c.onToken(s, p)
+	case wire.KindPathEcho:
+		ok = c.onPathEcho(s, p)
 	case wire.KindFragment:
 		ok = c.onFragment(s, h, p)
 	case wire.KindFragmentStatus:
@@ -169,9 +171,7 @@ func (c *Core) onResult(s *server, r *kv.Result) {
 	r.Client = o.cmd.Client
 	switch {
 	case r.Status.Applied():
-		if o.sends == 1 {
-			c.measure(c.now - o.sentAt)
-		}
+		c.answered(o)
 		if o.session != nil {
 			o.session.proven = true
 		}
@@ -220,6 +220,11 @@ func (c *Core) onRefusal(s *server, h int32, r *kv.Result) {
 		c.giveUp(h, errSession)
 	case kv.TooOld:
 		c.giveUp(h, errTooOld)
+	case kv.Busy:
+		o.busy = true
+		if r.Index == 0 && !o.pieces {
+			o.copies.refuse(s, s.claim)
+		}
 	}
 	// Busy, BeyondWindow: it stays due for another copy.
 }
@@ -257,7 +262,7 @@ func (c *Core) onNotLeader(s *server, p []byte) bool {
 		}
 		c.Counters.Refusals++
 		o := &c.ops[h]
-		if n.Reason != 0 {
+		if n.Reason != 0 { // no version sends it yet
 			continue // it leads but has no room: due for another copy
 		}
 		o.copies.refuse(s, n.Term)

@@ -15,6 +15,7 @@ type server struct {
 	packer wire.Packer
 	busy   bool             // the packer has frames of this turn
 	pieces *wire.Fragmenter // nil until something large goes there
+	path   *wire.Path
 
 	boot      uint64 // of its last answer
 	token     uint64
@@ -26,6 +27,7 @@ type server struct {
 	saidAt    int64  // last answer of any kind
 	refusedAt int64  // last ICMP port unreachable
 	askedAt   int64  // last Hello
+	leadsAt   int64  // since when it is our leader, if it is
 	hint      uint16 // the leader it named last
 	seen      wire.Window
 	before    boot // what the network kept of it may still come, and counts once
@@ -61,13 +63,7 @@ func (c *Core) learn(addr netip.AddrPort) *server {
 		return nil
 	}
 	s := &server{addr: addr, place: len(c.servers), nonce: c.rng.Uint64()}
-	s.packer.Limit = c.cfg.Limit
-	if s.packer.Limit == 0 {
-		s.packer.Limit = wire.SafeDatagram
-		if addr.Addr().IsLoopback() {
-			s.packer.Limit = wire.MaxDatagram
-		}
-	}
+	c.newPath(s)
 	s.saidAt, s.refusedAt, s.askedAt, s.toldAt = -1, -1, -1, -1
 	c.servers = append(c.servers, s)
 	return s
@@ -241,16 +237,12 @@ func (c *Core) elect() {
 		c.discover()
 		return
 	}
+	best.leadsAt = c.now
 	c.dropAllTransfers()
 	for _, g := range c.changes {
 		g.resend = c.now
 	}
-	for i := range c.flying {
-		for h := c.flying[i].front; h != none; h = c.flying[i].front {
-			c.enqueue(h)
-			c.Counters.Resent++
-		}
-	}
+	c.resendAll()
 }
 
 // revoke takes a server's claim: it said, or an answer proved, that it does not lead.

@@ -11,9 +11,12 @@ type op struct {
 	deadline  int64
 	due       int64 // when flying: send again
 	sentAt    int64 // last copy
+	firstAt   int64
 	session   *session
 	copies    copies
 	sends     uint32
+	pieces    bool // a copy went in pieces
+	busy      bool // the last answer was that there is no room
 	state     uint8
 	in        *list // the queue or flying list it is in
 	prev, nxt int32
@@ -104,9 +107,12 @@ func (c *Core) enqueue(h int32) {
 	c.unlink(h)
 	o := &c.ops[h]
 	o.state = stateQueued
-	if o.cmd.Op.IsRead() {
+	switch {
+	case o.cmd.Seq != 0: // it may hold the window open that others wait for
+		c.pushBack(&c.repeats, h)
+	case o.cmd.Op.IsRead():
 		c.pushBack(&c.reads, h)
-	} else {
+	default:
 		c.pushBack(&c.writes, h)
 	}
 }

@@ -28,11 +28,11 @@ var (
 // copies remembers where copies of a write may still live: it is "not applied" only when there is none.
 //
 // A copy is bound to a server, that server's boot, and the term it led. A refusal by that server, in the same boot and
-// at that term or later, says that the refused copy is not in its log, and the binding to the term keeps any duplicate
-// that the network still holds from getting there later. As many refusals as copies, each in a datagram of its own,
-// clear them all: each counts once, and for the copy of the earliest term, as it does not say which it refused. Nothing
-// else does: silence, ECONNREFUSED, "busy" (a duplicate may find the leader less busy),
-// "too old" and "unknown session" leave them.
+// at that term or later, says that the refused copy is not in its log, and never will be: that boot takes no datagram
+// twice, and no other takes what is bound to a term of this one. It does not say which copy it refused, so a refusal
+// counts for one alone: as many refusals as copies, each in a datagram of its own, clear them all. "Busy" is such a
+// refusal of a copy that came in one datagram; pieces may be put together again. Nothing else clears: silence,
+// ECONNREFUSED, "too old" and "unknown session" leave them.
 type copies struct {
 	at   [4]copyAt
 	used uint8
@@ -67,7 +67,8 @@ func (k *copies) add(s *server) {
 // anyTerm is that of a refusal that tells none.
 const anyTerm = ^uint64(0)
 
-// refuse counts a refusal by a server in its present boot at term.
+// refuse counts a refusal by a server in its present boot at term, for the copy with the lowest term that it can be of: so
+// none of a later term counts as refused before all that were sent before it.
 func (k *copies) refuse(s *server, term uint64) {
 	first := -1
 	for i := range k.at[:k.used] {
@@ -76,25 +77,27 @@ func (k *copies) refuse(s *server, term uint64) {
 			first = i
 		}
 	}
-	k.count(first)
+	if first < 0 {
+		return
+	}
+	if a := &k.at[first]; a.refused+1 < a.sent {
+		a.refused++
+	} else {
+		k.drop(first)
+	}
 }
 
 // refuseIn counts the refusal of a copy by the entry at index, of term, that holds it. Two servers may tell it.
 func (k *copies) refuseIn(term, index uint64) {
-	if index <= k.told {
+	i := slices.IndexFunc(k.at[:k.used], func(a copyAt) bool { return a.term == term })
+	if i < 0 || index <= k.told {
 		return
 	}
 	k.told = index
-	k.count(slices.IndexFunc(k.at[:k.used], func(a copyAt) bool { return a.term == term }))
-}
-
-func (k *copies) count(i int) {
-	if i < 0 {
-		return
-	}
-	a := &k.at[i]
-	if a.refused++; a.refused >= a.sent {
+	if a := &k.at[i]; a.refused+1 >= a.sent {
 		k.drop(i)
+	} else {
+		a.refused++
 	}
 }
 
@@ -160,6 +163,8 @@ func (c *Core) notApplied(o *op, cause error) error {
 	switch {
 	case cause != nil:
 		why = cause.Error()
+	case o.busy:
+		why = "the leader has no room for it: its disk is full, or too much is under way"
 	case c.leader != nil && o.sends > 0:
 		why = fmt.Sprintf("leader %s did not answer", c.leader.addr)
 	case c.leader != nil:

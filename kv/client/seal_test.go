@@ -53,7 +53,9 @@ func (l *lone) listen() {
 		}
 		l.last = h
 		for k, b, ok := frames.Next(); ok; k, b, ok = frames.Next() {
-			l.heard = append(l.heard, k)
+			if k != wire.KindPathAsk { // asked by the way
+				l.heard = append(l.heard, k)
+			}
 			var q wire.Hello
 			if k == wire.KindHello && q.Decode(b) == nil {
 				l.nonce = q.Nonce

@@ -13,12 +13,17 @@ func (c *Core) Out(out []wire.Packet) []wire.Packet {
 			s.packer.Reset()
 			s.busy = false
 		}
+		if s.packer.Limit != s.path.Size() {
+			c.settlePath(s)
+		}
 	}
+	c.alone.Reset()
 	if c.opener != nil {
 		c.opener.Turn()
 	}
 	if l := c.leader; l != nil && c.waiting() && c.proven(l) {
 		c.refresh(l)
+		c.sendQueue(l, &c.repeats)
 		c.sendQueue(l, &c.reads)
 		c.sendQueue(l, &c.writes)
 		c.sendLarge(l)
@@ -28,16 +33,16 @@ func (c *Core) Out(out []wire.Packet) []wire.Packet {
 	c.sendChanges()
 	c.hellos()
 	for _, s := range c.pending {
-		out = c.flush(s, out)
+		out = c.seal(&s.packer, s, out)
 	}
 	c.pending = c.pending[:0]
-	return out
+	return c.sendPaths(out)
 }
 
 // refresh asks the leader again where the servers are, in a datagram that leaves anyway: they come, go and move, and
 // whoever knows none of those that are left finds nobody when this one goes.
 func (c *Core) refresh(l *server) {
-	if c.now-l.askedAt >= helloAgain && (c.reads.front != none || c.writes.front != none) {
+	if c.now-l.askedAt >= helloAgain && (c.repeats.front != none || c.reads.front != none || c.writes.front != none) {
 		c.greet(l)
 	}
 }
@@ -52,21 +57,22 @@ func (c *Core) frame(s *server, k wire.Kind, size int) []byte {
 	return p
 }
 
-func (c *Core) flush(s *server, out []wire.Packet) []wire.Packet {
-	h := &s.packer.Header
+// seal finishes what a packer holds for s.
+func (c *Core) seal(p *wire.Packer, s *server, out []wire.Packet) []wire.Packet {
+	h := &p.Header
 	h.Cluster = wire.ClusterTag(c.cluster)
 	h.Src, h.Dst = wire.ClientNode, s.id
 	// Named by one id from first to last, whatever session its commands belong to: servers know by it what they took.
 	h.Incarnation, h.Boot, h.Token = c.cfg.ID, c.cfg.Boot, s.token
-	h.Packet, h.KeyEpoch, s.packer.Sealer = c.packet, c.epoch(s), c.sealer
-	out = s.packer.Flush(s.addr, out)
+	h.Packet, h.KeyEpoch, p.Sealer = c.packet, c.epoch(s), c.sealer
+	out = p.Flush(s.addr, out)
 	c.packet = h.Packet
 	return out
 }
 
 // waiting says that an operation waits to be sent.
 func (c *Core) waiting() bool {
-	return c.reads.front != none || c.writes.front != none || c.large.front != none
+	return c.repeats.front != none || c.reads.front != none || c.writes.front != none || c.large.front != none
 }
 
 // sendQueue moves what is queued into Request frames for l, as many commands a frame as fit.
@@ -138,7 +144,9 @@ func (c *Core) note(h int32, l *server) {
 	if !o.cmd.Op.IsRead() {
 		o.copies.add(l)
 	}
-	o.sends++
+	if o.sends++; o.sends == 1 {
+		o.firstAt = c.now
+	}
 	o.sentAt = c.now
 	c.Counters.Sent++
 }
@@ -151,9 +159,23 @@ func (c *Core) fly(h int32) {
 	c.pushBack(&c.flying[n], h)
 }
 
-// retryAfter is the pause before another copy: some round trips at first, doubling.
+// retryAfter is the pause before another copy: some round trips at first, doubling every other time. Where much is
+// lost several copies in a row are, and nothing is gained by patience.
 func (c *Core) retryAfter(n int) int64 {
-	return min(max(retryMin, 2*c.srtt+4*c.rttvar)<<n, retryMax)
+	return min(max(retryMin, c.srtt+c.srtt/2+4*c.rttvar)<<(n/2), retryMax)
+}
+
+// answered takes how long an operation took. One that was sent again may have been answered for any of its copies: it
+// counts, from the first, only where no other is to be had, as a round trip is longer than our patience.
+func (c *Core) answered(o *op) {
+	switch {
+	case o.sends == 1:
+		c.measuredAt = c.now
+		c.measure(c.now - o.sentAt)
+		c.overtaken(o.sentAt-max(overtakeMin, c.srtt/4), o.cmd.Op.IsRead())
+	case c.now-c.measuredAt > unsure:
+		c.measure(c.now - o.firstAt)
+	}
 }
 
 // measure takes a round trip of a command that was sent once.
@@ -164,4 +186,23 @@ func (c *Core) measure(d int64) {
 	}
 	c.rttvar += (max(d-c.srtt, c.srtt-d) - c.rttvar) / 4
 	c.srtt += (d - c.srtt) / 8
+}
+
+// overtaken sends again what an answer has overtaken: servers answer writes in order, and reads as well, so what was sent
+// clearly before something that is answered now is lost, or its answer is. It costs the time of an answer, where the
+// pause of retryAfter is several.
+func (c *Core) overtaken(before int64, reads bool) {
+	for i := range c.flying {
+		passed := 0 // of the other sort: a few, or it is left to the next answer
+		next := none
+		for h := c.flying[i].front; h != none && c.ops[h].sentAt < before && passed < 64; h = next {
+			next = c.ops[h].nxt
+			if c.ops[h].cmd.Op.IsRead() == reads {
+				c.enqueue(h)
+				c.Counters.Resent++
+			} else {
+				passed++
+			}
+		}
+	}
 }

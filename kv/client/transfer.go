@@ -8,9 +8,11 @@ import (
 )
 
 const (
-	maxTransfers  = 4        // large commands on their way at once; more wait
-	assemblyBytes = 64 << 20 // large answers under way, together
-	assemblySlots = 32
+	maxTransfers  = 4         // large commands on their way at once; more wait
+	maxSmall      = 16        // as many while they have together no more than
+	smallBytes    = 256 << 10 // bytes: on a small path much is large
+	assemblyBytes = 64 << 20  // large answers under way, together
+	assemblySlots = 128       // of which one server has half: as many as it sends at once
 )
 
 // transfer is a command too large for a datagram, on its way in fragments. Its operation is in no list meanwhile.
@@ -18,11 +20,24 @@ type transfer struct {
 	h       int32
 	message uint64
 	to      *server
+	bytes   int
+}
+
+// mayTransfer says whether another large command may be on its way.
+func (c *Core) mayTransfer() bool {
+	if len(c.transfers) < maxTransfers {
+		return true
+	}
+	bytes := 0
+	for _, t := range c.transfers {
+		bytes += t.bytes
+	}
+	return len(c.transfers) < maxSmall && bytes <= smallBytes
 }
 
 // sendLarge begins transfers, each a Request of one command.
 func (c *Core) sendLarge(l *server) {
-	for c.large.front != none && len(c.transfers) < maxTransfers {
+	for c.large.front != none && c.mayTransfer() {
 		h := c.large.front
 		if !c.prepare(h, l) {
 			return
@@ -38,9 +53,9 @@ func (c *Core) sendLarge(l *server) {
 		}
 		c.messages++
 		l.pieces.Add(c.now, c.messages, wire.KindRequest, payload)
-		c.transfers = append(c.transfers, &transfer{h: h, message: c.messages, to: l})
+		c.transfers = append(c.transfers, &transfer{h: h, message: c.messages, to: l, bytes: len(payload)})
 		c.note(h, l)
-		o.state = stateFlying
+		o.state, o.pieces = stateFlying, true
 	}
 }
 
@@ -120,6 +135,7 @@ func (c *Core) onFragmentStatus(s *server, b []byte) bool {
 	for i, t := range c.transfers {
 		if t.to == s && t.message == f.Message {
 			c.transfers = slices.Delete(c.transfers, i, i+1)
+			c.ops[t.h].sentAt = c.now // all of it is there only now
 			c.fly(t.h)
 			c.ops[t.h].due = c.now + c.jitter(retryMax)
 			break

@@ -102,6 +102,7 @@ type Message struct {
 	Reject                       bool
 	RejectPrev, Hint, HintTerm   uint64
 	Disk                         uint8
+	Full                         bool // its disk has no room for entries
 
 	// Vote and VoteReply.
 	Pre, Transfer, Granted bool

@@ -30,7 +30,7 @@ func flush(c *Core) *Effects {
 }
 
 // elect makes core 1 leader with the help of 2.
-func elect(t *testing.T, c *Core) {
+func elect(t testing.TB, c *Core) {
 	t.Helper()
 	c.Tick(c.Deadline())
 	c.Take()

@@ -27,6 +27,7 @@ type peer struct {
 	lease             lease
 	round, roundSent  uint64
 	disk              uint8 // how it said its disk does
+	full              bool  // and that it has no room for entries
 	heartbeatAt       int64
 	resendAt          int64
 	resendWait        int64

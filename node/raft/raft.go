@@ -158,6 +158,7 @@ type Core struct {
 	change      change
 	transfer    transfer
 	disk        uint8  // how ours does
+	full        bool   // ours has no room for entries
 	stallTried  bool   // leader: it stalls, and nobody took over
 	seq         uint64 // numbers Append messages
 	round       uint64 // numbers read rounds; never falls while this boot lives

@@ -163,7 +163,7 @@ func (c *Core) stepAck(m *Message) {
 	}
 	p.contact = c.now
 	p.acknowledged(m.Match, c.seq)
-	p.promised, p.disk = m.EchoTimeout, m.Disk
+	p.promised, p.disk, p.full = m.EchoTimeout, m.Disk, m.Full
 	p.lease.promised(m.EchoSeq, m.EchoTimeout)
 	p.round = max(p.round, m.EchoRound)
 	further := p.heard(m.Match, m.LastIndex)
@@ -338,7 +338,7 @@ func (c *Core) flushAck() {
 	if !a.now || c.voteless || !c.hardDurable() {
 		return
 	}
-	m := Message{Kind: Ack, To: a.to, Term: c.hard.Term, EchoBoot: a.boot, EchoRound: a.round, EchoSeq: a.seq, EchoTimeout: a.timeout, Disk: c.disk}
+	m := Message{Kind: Ack, To: a.to, Term: c.hard.Term, EchoBoot: a.boot, EchoRound: a.round, EchoSeq: a.seq, EchoTimeout: a.timeout, Disk: c.disk, Full: c.full}
 	m.Match = min(c.proven, c.durable, c.damage.first()-1)
 	m.LastIndex = min(c.proven, c.damage.wanted()-1)
 	if t, ok := c.log.term(m.LastIndex); ok {

@@ -32,6 +32,34 @@ func (c *Core) SetDisk(now int64, disk uint8) {
 	c.disk = disk
 }
 
+// SetFull tells that this server's disk has no room for more entries, or has again.
+func (c *Core) SetFull(full bool) { c.full = full }
+
+// Full tells a leader that no quorum of its voters has room: what it took now would wait for space, and nobody could say
+// for how long. One that has not spoken counts as having room.
+func (c *Core) Full() bool {
+	return !c.roomy(false) || c.joint && !c.roomy(true)
+}
+
+func (c *Core) roomy(old bool) bool {
+	voters, room := 0, 0
+	count := func(full bool) {
+		voters++
+		if !full {
+			room++
+		}
+	}
+	for i := range c.peers {
+		if p := &c.peers[i]; p.votes(old) {
+			count(p.full)
+		}
+	}
+	if c.votesIn(old) {
+		count(c.full)
+	}
+	return room > voters/2 || voters == 0
+}
+
 // stepStall lets a leader with a stalled disk go, as soon as that helps.
 func (c *Core) stepStall() {
 	if c.disk != DiskStalled || c.leaving || c.transfer.to != 0 {

@@ -133,25 +133,27 @@ func BenchmarkHotRoundTrip(b *testing.B) {
 			}
 		}
 	})
-	b.Run("bare", func(b *testing.B) {
-		x, y := bareSocket(b), bareSocket(b)
-		go echoBare(y)
-		name, err := unix.Getsockname(y)
-		if err != nil {
+}
+
+// BenchmarkBareRoundTrip is what it is compared with.
+func BenchmarkBareRoundTrip(b *testing.B) {
+	x, y := bareSocket(b), bareSocket(b)
+	go echoBare(y)
+	name, err := unix.Getsockname(y)
+	if err != nil {
+		b.Fatal(err)
+	}
+	buf := make([]byte, 64)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := unix.Sendto(x, buf, 0, name); err != nil {
 			b.Fatal(err)
 		}
-		buf := make([]byte, 64)
-		b.ReportAllocs()
-		for b.Loop() {
-			if err := unix.Sendto(x, buf, 0, name); err != nil {
-				b.Fatal(err)
-			}
-			if _, _, err := unix.Recvfrom(x, buf, 0); err != nil {
-				b.Fatal(err)
-			}
+		if _, _, err := unix.Recvfrom(x, buf, 0); err != nil {
+			b.Fatal(err)
 		}
-		unix.Sendto(x, buf[:1], 0, name) // ends the echo
-	})
+	}
+	unix.Sendto(x, buf[:1], 0, name) // ends the echo
 }
 
 func bareSocket(b *testing.B) int {

@@ -201,7 +201,11 @@ func (r *reader) prepare(s *Socket) {
 		}
 		// Woken, and nothing there: it was the error queue, whose pending error a
 		// send may have taken. Told to the caller as an empty batch.
-		return r.tries > 1 && s.drain() > 0
+		over := r.tries > 1 && s.drain() > 0
+		if !over {
+			s.counters.waits.Add(1)
+		}
+		return over
 	}
 }
 
@@ -215,6 +219,7 @@ func (r *reader) take(s *Socket, fd uintptr, first, most int) (int, syscall.Errn
 			r.hdrs[i].hdr.Namelen = uint32(unsafe.Sizeof(r.names[i]))
 			r.hdrs[i].hdr.SetControllen(r.control)
 		}
+		s.counters.receiveCalls.Add(1)
 		n, _, e := syscall.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&r.hdrs[first])), uintptr(most), unix.MSG_DONTWAIT, 0, 0)
 		switch {
 		case e == 0:

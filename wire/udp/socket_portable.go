@@ -84,6 +84,7 @@ func (s *Socket) Receive(deadline time.Time) (int, error) {
 	if s.woken.Load() {
 		_ = s.conn.SetReadDeadline(soon)
 	}
+	s.counters.receiveCalls.Add(1)
 	n, from, err := s.conn.ReadFromUDPAddrPort(s.buf)
 	s.sleeping.Store(false)
 	s.woken.Store(false)
@@ -121,6 +122,7 @@ func (s *Socket) Datagram(i int) ([]byte, netip.AddrPort) {
 // Send hands all packets to the system, in order; what it does not take counts as lost.
 func (s *Socket) Send(p []wire.Packet) error {
 	for i := range p {
+		s.counters.sendCalls.Add(1)
 		if _, err := s.conn.WriteToUDPAddrPort(p[i].Bytes, p[i].To); err != nil {
 			if s.closed.Load() {
 				return ErrClosed

@@ -50,10 +50,14 @@ type Counts struct {
 	Offloaded uint64 // of Sent: left in runs that the system parts
 	Joined    uint64 // runs that the system handed us whole
 	Fallbacks uint64 // runs that it refused, and that left as single datagrams
+
+	ReceiveCalls uint64 // system calls that received, or found nothing
+	SendCalls    uint64
+	Waits        uint64 // times that Receive found nothing and waited
 }
 
 type counters struct {
-	received, sent, lost, truncated, refused, offloaded, joined, fallbacks atomic.Uint64
+	received, sent, lost, truncated, refused, offloaded, joined, fallbacks, receiveCalls, sendCalls, waits atomic.Uint64
 }
 
 func (c *counters) load() Counts {
@@ -61,6 +65,7 @@ func (c *counters) load() Counts {
 		Received: c.received.Load(), Sent: c.sent.Load(), Lost: c.lost.Load(),
 		Truncated: c.truncated.Load(), Refused: c.refused.Load(),
 		Offloaded: c.offloaded.Load(), Joined: c.joined.Load(), Fallbacks: c.fallbacks.Load(),
+		ReceiveCalls: c.receiveCalls.Load(), SendCalls: c.sendCalls.Load(), Waits: c.waits.Load(),
 	}
 }
 

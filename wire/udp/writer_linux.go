@@ -203,6 +203,7 @@ func (w *writer) transmit(at int) (int, syscall.Errno) {
 		}
 		end = at + 1
 	}
+	w.s.counters.sendCalls.Add(1)
 	n, _, e := syscall.RawSyscall6(unix.SYS_SENDMMSG, w.s.queues[0], uintptr(unsafe.Pointer(&w.hdrs[at])), uintptr(end-at), unix.MSG_DONTWAIT, 0, 0)
 	return int(n), e
 }

@@ -40,9 +40,16 @@ var logged = []mutant{
 	}},
 	{803, "a write with a sync of its own skips what was written before it", "tests", append(walTests, "./wal/vfs"), []edit{
 		{"wal/batch.go", "&& !b.slot && !b.l.unsynced", ""},
+		{"wal/batch.go", "\t\t_, err := f.WriteSyncAt(p, off)\n", "\t\tl.unsynced = false\n\t\t_, err := f.WriteSyncAt(p, off)\n"},
 	}},
 	{804, "a leader with a full disk goes on taking writes", "tests", nodeTests, []edit{
-		{"node/inbound.go", "if n.log.Low() { // the disk", "if n.log.Low() && !n.Leading() { // the disk"},
+		{"node/inbound.go", "if n.log.Low() || n.core.Full() { // the disk", "if n.log.Low() && !n.Leading() { // the disk"},
+	}},
+	{807, "a leader takes what no quorum has room for", "tests", nodeTests, []edit{
+		{"node/inbound.go", "if n.log.Low() || n.core.Full() {", "if n.log.Low() {"},
+	}},
+	{808, "a follower with a full disk takes nothing at all", "tests", nodeTests, []edit{
+		{"node/inbound.go", "e.Kind != raft.NoOp && e.Kind != raft.Configuring && !n.log.Fits(bytes)", "n.log.Low()"},
 	}},
 	{805, "a whole body is not looked at when the log is read", "tests", walTests, []edit{
 		{"wal/whole.go", "if !c.fits(h, rec) || !isAll", "if !isAll"},

@@ -126,7 +126,13 @@ var ruled = []mutant{
 		{"node/inbound.go", " && !n.asked(now, &h, from) {", " && !n.asked(now, &h, from) && h.Src == 0 {"},
 	}},
 	{281, "rule 18: one refusal counts for all copies at a server", "tests, E2", clientTests, []edit{
-		{"kv/client/outcome.go", "if a.refused++; a.refused >= a.sent {", "if a.refused++; a.refused > 0 {"},
+		{"kv/client/outcome.go", "a.refused+1 < a.sent {", "a.refused+1 < 0 {"},
+	}},
+	{282, "rule 18: a refusal clears a copy of each term", "tests, E2", clientTests, []edit{
+		{"kv/client/outcome.go", "\t\tk.drop(first)\n", "\t\tk.drop(first)\n\t\tk.refuse(s, term)\n"},
+	}},
+	{283, "rule 18: busy is taken for a refusal of a copy that went in pieces", "tests", clientTests, []edit{
+		{"kv/client/deliver.go", "r.Index == 0 && !o.pieces", "r.Index == 0"},
 	}},
 	{290, "rule 19: log time is the leader's clock", "R19", nodeTests, []edit{
 		{"node/step.go", "return max(n.stamp+max(now-n.stampAt, 0), 1)", "return max(n.stamp, now, 1)"},

@@ -9,7 +9,7 @@ var stalls = []mutant{
 		{"node/raft/stall.go", "p.disk == DiskWell && c.alive(p.id)", "c.alive(p.id)"},
 	}},
 	{502, "a server does not say that its disk stalls", "tests", raftTests, []edit{
-		{"node/raft/replicate.go", "EchoTimeout: a.timeout, Disk: c.disk}", "EchoTimeout: a.timeout}"},
+		{"node/raft/replicate.go", "EchoTimeout: a.timeout, Disk: c.disk, ", "EchoTimeout: a.timeout, "},
 	}},
 	{503, "a leader whose disk stalls, and whom nobody relieves, goes on leading", "tests", raftTests, []edit{
 		{"node/raft/stall.go", "\tif c.stallTried {\n\t\tc.becomeFollower(c.hard.Term, 0)\n\t\treturn\n\t}\n", ""},
