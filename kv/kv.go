@@ -49,6 +49,8 @@ type Store struct {
 	parts    parts
 	results  []Result
 
+	unpacked int // bytes, by the last Apply
+
 	index, term uint64 // last applied entry
 	now         int64  // log time; never falls
 }
@@ -66,6 +68,9 @@ func New() *Store {
 // Applied returns index and term of the last applied entry; 0, 0 at first.
 func (s *Store) Applied() (index, term uint64) { return s.index, s.term }
 
+// Unpacked is how many bytes the last Apply made of packed values.
+func (s *Store) Unpacked() int { return s.unpacked }
+
 // LogTime is the log time of the last applied entry, nanoseconds.
 func (s *Store) LogTime() int64 { return s.now }
 
@@ -82,7 +87,7 @@ func (s *Store) Apply(e *Entry) []Result {
 	s.index, s.term = e.Index, e.Term
 	s.now = max(s.now, e.Time)
 	s.sessions.expire(s.now, expireBudget+2*int(min(e.Count, 1<<16)))
-	s.results = s.results[:0]
+	s.results, s.unpacked = s.results[:0], 0
 	if e.Kind == KindPart {
 		if whole, ok := s.parts.take(e); ok {
 			s.applyAll(e, whole, 1)
@@ -152,10 +157,12 @@ func (s *Store) admit(e *Entry, c *Command) Status {
 	switch {
 	case c.Flags&FlagRegister == 0:
 		return UnknownSession
+	case c.Term != 0 && c.Term != e.Term: // first: a client knows which of its copies an answer below is about
+		return WrongTerm
+	case !fresh(c.Registered, s.now) && c.Registered > s.now:
+		return EarlyRegistration
 	case !fresh(c.Registered, s.now):
 		return StaleRegistration
-	case c.Term != 0 && c.Term != e.Term:
-		return WrongTerm
 	case c.Seq-c.AckedBelow >= Window:
 		return BeyondWindow
 	case len(s.sessions.byClient) >= MaxSessions:
@@ -165,6 +172,7 @@ func (s *Store) admit(e *Entry, c *Command) Status {
 }
 
 func (s *Store) execute(e *Entry, c *Command) Status {
+	s.unpacked += c.PlainBytes()
 	if c.Unpack() != nil {
 		return Malformed // on every server: the bytes are the same
 	}

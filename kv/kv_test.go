@@ -31,10 +31,12 @@ func (w *twin) apply(e *Entry, c *Command, sub uint16) Result {
 		switch {
 		case c.Flags&FlagRegister == 0:
 			r.Status = UnknownSession
-		case c.Registered < w.now-Horizon || c.Registered > w.now+Horizon:
-			r.Status = StaleRegistration
 		case c.Term != 0 && c.Term != e.Term:
 			r.Status = WrongTerm
+		case c.Registered < w.now-Horizon:
+			r.Status = StaleRegistration
+		case c.Registered > w.now+Horizon:
+			r.Status = EarlyRegistration
 		case c.Seq-c.AckedBelow >= Window:
 			r.Status = BeyondWindow
 		}

@@ -64,6 +64,15 @@ func (c *Command) Unpack() error {
 	return nil
 }
 
+// PlainBytes is how long the value of a packed command says it is when unpacked; 0 for other commands. Some bytes may
+// stand for MaxValue, so who bounds its work by what commands weigh counts these.
+func (c *Command) PlainBytes() int {
+	if c.Flags&FlagPacked == 0 || len(c.Value) < packedHeaderBytes {
+		return 0
+	}
+	return int(binary.LittleEndian.Uint32(c.Value[4:]))
+}
+
 // packedFits checks what can be checked without unpacking.
 func packedFits(b []byte) bool {
 	if len(b) < packedHeaderBytes || b[1]|b[2]|b[3] != 0 || b[0] != byte(S2) && b[0] != byte(Zstd) {
@@ -109,7 +118,7 @@ var (
 		return e
 	})
 	zstdDecoder = sync.OnceValue(func() *zstd.Decoder {
-		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxValue+1))
+		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxValue+1), zstd.WithDecodeAllCapLimit(true))
 		if err != nil {
 			panic("kv: zstd with fixed options: " + err.Error())
 		}

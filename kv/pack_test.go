@@ -3,6 +3,7 @@ package kv
 import (
 	"bytes"
 	"errors"
+	"runtime"
 	"testing"
 )
 
@@ -93,5 +94,37 @@ func TestABrokenPackedValueIsRefused(t *testing.T) {
 				t.Fatalf("codec %d, byte %d: %+v, there: %v", codec, at, r, ok)
 			}
 		}
+	}
+}
+
+// A packed value that holds more than it says costs no more than it says: here a second frame, of megabytes.
+func TestAPackedValueUnpacksToNoMoreThanItSays(t *testing.T) {
+	frame := func(b []byte, blocks, size uint32) []byte { // no content size, a window of 1 MiB, blocks of one byte repeated
+		b = append(b, 0x28, 0xB5, 0x2F, 0xFD, 0, 0x50)
+		for i := range blocks {
+			h := size<<3 | 1<<1
+			if i == blocks-1 {
+				h |= 1
+			}
+			b = append(b, byte(h), byte(h>>8), byte(h>>16), 'a')
+		}
+		return b
+	}
+	c := Command{Op: Put, Key: []byte("k"), Value: make([]byte, PackedLeast)}
+	c.Pack(Zstd)
+	honest := c.Value
+	c.Value = frame(bytes.Clone(honest), 60, 128<<10)
+	if !packedFits(c.Value) {
+		t.Fatal("not the value that this test is about")
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	got, err := unpack(c.Value)
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; err == nil || took > 1<<20 {
+		t.Errorf("%d bytes from a value that says %d, %v; it took %d bytes of memory", len(got), PackedLeast, err, took)
+	}
+	if got, err := unpack(frame(bytes.Clone(honest), 1, 0)); err != nil || len(got) != PackedLeast {
+		t.Errorf("an empty frame behind: %d bytes, %v", len(got), err)
 	}
 }

@@ -15,18 +15,19 @@ const (
 
 	UnknownSession    Status = 4 // says nothing of earlier copies of the command
 	TooOld            Status = 5 // below acknowledged-below; says nothing of earlier copies
-	StaleRegistration Status = 6 // the registration is older than the horizon (or too far ahead)
+	StaleRegistration Status = 6 // the registration is older than the horizon; says nothing of earlier copies
 	Busy              Status = 7 // a bound is reached; try again
 	TooLarge          Status = 8
 	BeyondWindow      Status = 9  // seq is Window or more past acknowledged-below
 	WrongTerm         Status = 10 // bound to the leader of another term
 	Malformed         Status = 11
+	EarlyRegistration Status = 12 // the registration is further ahead than the horizon; other copies may be taken later
 
-	statusLast = Malformed
+	statusLast = EarlyRegistration
 )
 
 var statusNames = [...]string{"", "ok", "not found", "conflict", "unknown session", "too old", "stale registration",
-	"busy", "too large", "beyond the window", "wrong term", "malformed"}
+	"busy", "too large", "beyond the window", "wrong term", "malformed", "early registration"}
 
 func (s Status) String() string {
 	if s == 0 || s > statusLast {
@@ -39,7 +40,7 @@ func (s Status) String() string {
 func (s Status) Applied() bool { return s == OK || s == NotFound || s == Conflict }
 
 // Refused says that this copy of the command was definitely not executed and never will be.
-// Neither Applied nor Refused (UnknownSession, TooOld) says nothing of the command's other copies.
+// Neither Applied nor Refused (UnknownSession, TooOld, and StaleRegistration where a session may have come and gone) says nothing of the command's other copies.
 func (s Status) Refused() bool { return s >= StaleRegistration && s <= statusLast }
 
 // Result is the answer to one command. (Index, Sub) is its place in the order of all commands; for a get, Index

@@ -29,7 +29,7 @@ func TestARegistrationOutsideTheHorizonIsRefusedSafety19(t *testing.T) {
 	for _, c := range []struct {
 		registered int64
 		want       Status
-	}{{Horizon - 1, StaleRegistration}, {Horizon, OK}, {3 * Horizon, OK}, {3*Horizon + 1, StaleRegistration}} {
+	}{{Horizon - 1, StaleRegistration}, {Horizon, OK}, {3 * Horizon, OK}, {3*Horizon + 1, EarlyRegistration}} {
 		index, _ := s.Applied()
 		if r := s.Apply(entry(index+1, 0, write(100+index, 1, FlagRegister, c.registered, "1")))[0]; r.Status != c.want {
 			t.Errorf("registered at %d of %d: %v, want %v", c.registered, s.LogTime(), r.Status, c.want)

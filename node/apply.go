@@ -30,6 +30,7 @@ func (n *Node) apply(now int64) {
 		}
 		results := n.store.Apply(&kv.Entry{Index: e.Index, Term: e.Term, Kind: e.Kind, Time: e.Time, Count: e.Count, Body: e.Body})
 		n.applied = e.Index
+		bytes += n.store.Unpacked()
 		for i := range results {
 			r := &results[i]
 			if n.o.Observe != nil {

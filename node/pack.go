@@ -23,8 +23,13 @@ type packed struct {
 	kind        raft.Kind
 	from, to    int // its body is bodies[from:to]
 	count       uint32
+	plain       int    // bytes that its packed values unpack to
 	client, seq uint64 // of a part's command, to refuse it by
 }
+
+// plainBytes bounds what the packed values of one entry unpack to, unless one
+// alone is more: an entry is applied as a whole, between two heartbeats.
+const plainBytes = 4 << 20
 
 // add takes one command, copied; no entry's body exceeds limit.
 func (p *pack) add(op *kv.Command, encoded []byte, limit int) {
@@ -32,15 +37,17 @@ func (p *pack) add(op *kv.Command, encoded []byte, limit int) {
 		p.split(op, encoded, limit)
 		return
 	}
-	if last := len(p.entries) - 1; p.open && len(p.bodies)-p.entries[last].from+len(encoded) <= limit {
+	plain := op.PlainBytes()
+	if last := len(p.entries) - 1; p.open && len(p.bodies)-p.entries[last].from+len(encoded) <= limit && p.entries[last].plain+plain <= plainBytes {
 		p.bodies = append(p.bodies, encoded...)
 		p.entries[last].to = len(p.bodies)
 		p.entries[last].count++
+		p.entries[last].plain += plain
 		return
 	}
 	from := len(p.bodies)
 	p.bodies = append(p.bodies, encoded...)
-	p.entries = append(p.entries, packed{kind: raft.Commands, from: from, to: len(p.bodies), count: 1})
+	p.entries = append(p.entries, packed{kind: raft.Commands, from: from, to: len(p.bodies), count: 1, plain: plain})
 	p.open = true
 }
 

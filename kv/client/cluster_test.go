@@ -76,6 +76,7 @@ type fakeCluster struct {
 	lossy   float64
 	busy    float64
 	taken   int                                                                  // requests' commands that any server received
+	clock   func() int64                                                         // of leaders; nil: now
 	member  func(s *fakeServer, q *wire.MemberChange, r *wire.MemberChangeReply) // what a leader answers
 
 	there, back int // longest datagram that passes to the servers, and from them; 0: any
@@ -117,6 +118,13 @@ func (f *fakeCluster) lead(s *fakeServer) {
 	f.commit()
 }
 
+func (f *fakeCluster) logTime() int64 {
+	if f.clock != nil {
+		return f.clock()
+	}
+	return f.now
+}
+
 // commit applies the tail, an entry a command, and answers those who asked.
 func (f *fakeCluster) commit() {
 	tail := f.tail
@@ -124,7 +132,7 @@ func (f *fakeCluster) commit() {
 	for _, l := range tail {
 		index, _ := f.store.Applied()
 		repeat, was := f.store.Cached(l.c.Client, l.c.Seq)
-		r := f.store.Apply(&kv.Entry{Index: index + 1, Term: l.term, Kind: kv.KindCommands, Time: f.now, Count: 1, Body: l.bytes})[0]
+		r := f.store.Apply(&kv.Entry{Index: index + 1, Term: l.term, Kind: kv.KindCommands, Time: f.logTime(), Count: 1, Body: l.bytes})[0]
 		if r.Status.Applied() && (!was || repeat.Index != r.Index) {
 			f.ledger[string(l.c.Value)]++
 		}
@@ -275,7 +283,7 @@ func (f *fakeCluster) hello(s *fakeServer, p []byte) {
 	}
 	r := wire.HelloReply{Nonce: q.Nonce, Term: s.term, LogTime: f.store.LogTime(), Token: 9, Cluster: f.id}
 	if s.leads {
-		r.Leader, r.LogTime = s.id, f.now
+		r.Leader, r.LogTime = s.id, f.logTime()
 	} else if f.leader != nil && f.rng.IntN(2) == 0 {
 		r.Leader = f.leader.id
 	}

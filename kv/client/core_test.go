@@ -218,6 +218,10 @@ func TestOnlyCountedRefusalsClear(t *testing.T) {
 	check("refused by another", false, func(k *copies) { k.add(s); k.refuse(other, 5) })
 	check("refused by another boot", false, func(k *copies) { k.add(s); k.refuse(restarted, 9) })
 	check("refused in an earlier term", false, func(k *copies) { k.add(s); k.refuse(s, 4) })
+	later := &server{place: 1, claim: 7, boot: 77}
+	check("sent in two terms, refused once", false, func(k *copies) { k.add(s); k.add(later); k.refuse(s, 7) })
+	check("sent in two terms, refused twice", true, func(k *copies) { k.add(s); k.add(later); k.refuse(s, 7); k.refuse(s, 8) })
+	check("sent in two terms, the earlier leader applied none", false, func(k *copies) { k.add(s); k.add(later); k.refuse(s, 7); k.clearBefore(7) })
 	check("a later term was applied", true, func(k *copies) { k.add(s); k.add(other); k.clearBefore(6) })
 	check("the same term was applied", false, func(k *copies) { k.add(s); k.clearBefore(5) })
 	check("a refusal is of one copy, whatever its term", false, func(k *copies) {

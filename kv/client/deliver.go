@@ -58,7 +58,11 @@ func (c *Core) sender(from netip.AddrPort, id uint16) *server {
 // accept notes the server's boot and the datagram's number. A duplicate is dropped whole: a refusal counts once.
 func (c *Core) accept(s *server, h *wire.Header) bool {
 	if s.boot != h.Boot {
-		s.boot, s.seen = h.Boot, wire.Window{}
+		was := s.before
+		s.before = boot{s.boot, s.seen}
+		if s.boot, s.seen = h.Boot, (wire.Window{}); h.Boot == was.id {
+			s.seen = was.seen
+		}
 		s.greeted = false
 		if s.claim != 0 {
 			c.revoke(s)
@@ -188,7 +192,7 @@ func (c *Core) onRefusal(s *server, h int32, r *kv.Result) {
 	switch r.Status {
 	case kv.WrongTerm:
 		if r.Index == 0 {
-			o.copies.refuse(s, s.claim)
+			o.copies.refuse(s, anyTerm)
 		} else {
 			o.copies.clearBefore(r.Term)
 		}
@@ -196,22 +200,21 @@ func (c *Core) onRefusal(s *server, h int32, r *kv.Result) {
 			c.revoke(s)
 		}
 		c.again(h)
-	case kv.StaleRegistration:
-		// Said by an applied entry: no copy up to its term was applied, or the session would be there still.
-		if r.Index != 0 && c.now-o.submitted < kv.Horizon/2 {
-			o.copies.clearBefore(r.Term + 1)
-		} else {
-			o.copies.refuse(s, s.claim)
-		}
+	case kv.EarlyRegistration:
+		// Said by an applied entry: no copy of an earlier term was applied, nor this one; but log time goes on, and
+		// another of this term may find the registration in time.
+		o.copies.clearBefore(r.Term)
+		o.copies.refuseIn(r.Term, r.Index)
 		c.abandon(o.session)
 		if o.copies.none() {
 			c.renew(h)
 		}
-	case kv.UnknownSession:
+	case kv.StaleRegistration, kv.UnknownSession:
+		// No copy is taken any more. One may have been, in a session that is forgotten by now: our clock need not have
+		// seen so much time pass, as the machine may have slept.
 		c.abandon(o.session)
 		if o.sends == 1 && r.Index != 0 {
-			o.copies = copies{} // the only copy there was
-			c.renew(h)
+			c.renew(h) // the only copy there was
 			return
 		}
 		c.giveUp(h, errSession)
@@ -239,6 +242,7 @@ func (c *Core) again(h int32) {
 func (c *Core) renew(h int32) {
 	o := &c.ops[h]
 	c.seqs.remove(o.cmd.Seq)
+	o.copies = copies{}
 	o.session, o.cmd.Seq, o.cmd.Flags = nil, 0, o.cmd.Flags&(kv.FlagOldAbsent|kv.FlagPacked)
 	c.dropTransfers(h)
 	c.enqueue(h)

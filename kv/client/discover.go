@@ -32,6 +32,7 @@ type server struct {
 	wanted    bool   // it is asked with what leaves next
 	named     uint64 // the newest term for which others named it and we asked it
 	seen      wire.Window
+	before    boot // what the network kept of it may still come, and counts once
 
 	toldAt   int64  // when it last told a token; -1: never
 	newest   uint8  // key that it holds, as it says; 0: it has not spoken yet
@@ -39,6 +40,12 @@ type server struct {
 	cannot   uint8  // why it can't read us, as anybody may say, plus 1; 0: nothing was said
 	cannotAt int64
 	speaks   uint8 // version of the protocol, told with that
+}
+
+// boot is one process of a server, and which of its datagrams were taken.
+type boot struct {
+	id   uint64
+	seen wire.Window
 }
 
 // Learn adds a server's address, once.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,7 +36,8 @@ var (
 type copies struct {
 	at   [4]copyAt
 	used uint8
-	lost bool // more places than fit: never cleared
+	lost bool   // more places than fit: never cleared
+	told uint64 // the last entry that refused one
 }
 
 type copyAt struct {
@@ -62,6 +64,9 @@ func (k *copies) add(s *server) {
 	k.used++
 }
 
+// anyTerm is that of a refusal that tells none.
+const anyTerm = ^uint64(0)
+
 // refuse counts a refusal by a server in its present boot at term, for the copy with the lowest term that it can be of: so
 // none of a later term counts as refused before all that were sent before it.
 func (k *copies) refuse(s *server, term uint64) {
@@ -79,6 +84,20 @@ func (k *copies) refuse(s *server, term uint64) {
 		a.refused++
 	} else {
 		k.drop(first)
+	}
+}
+
+// refuseIn counts the refusal of a copy by the entry at index, of term, that holds it. Two servers may tell it.
+func (k *copies) refuseIn(term, index uint64) {
+	i := slices.IndexFunc(k.at[:k.used], func(a copyAt) bool { return a.term == term })
+	if i < 0 || index <= k.told {
+		return
+	}
+	k.told = index
+	if a := &k.at[i]; a.refused+1 >= a.sent {
+		k.drop(i)
+	} else {
+		a.refused++
 	}
 }
 

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"container/heap"
 	"fmt"
 	"slices"
 	"strings"
@@ -127,6 +128,156 @@ func TestALateAnswerMakesTheClientAskOnceWhoLeads(t *testing.T) {
 	}
 	if f.core.wonderAt() != never {
 		t.Error("it would wonder about the same operation again")
+	}
+}
+
+// TestARefusalOfAnotherTermsCopyCountsOnce: a server led, lost the lead and leads again. A copy of each term is on its
+// way to it; the first arrives late and is refused, the second is taken.
+func TestARefusalOfAnotherTermsCopyCountsOnce(t *testing.T) {
+	f, seq := outstanding(t, 1)
+	s := f.servers[0]
+	f.lead(s) // term 2
+	f.hello(s, helloTo(f.core.servers[0].nonce))
+	for f.core.Counters.Sent < 3 {
+		f.now += ms
+		for len(f.events) > 0 && f.events[0].at <= f.now {
+			f.step()
+		}
+		f.core.Tick(f.now)
+		f.core.Out(nil)
+	}
+	f.reply(s, []kv.Result{{Status: kv.WrongTerm, Seq: seq}})
+	f.step()
+	h := f.core.find(seq)
+	if h == none {
+		t.Fatal("it is over")
+	}
+	f.core.Expire(f.now, Handle(h), 1)
+	if d := f.core.Done(); len(d) != 1 || d[0].Outcome != Unknown {
+		t.Fatalf("one of two copies was refused: got %+v, want unknown", d)
+	}
+}
+
+// TestARefusalOfAnEarlierBootCountsOnce: the network delivers it once more after the server's next process has spoken.
+func TestARefusalOfAnEarlierBootCountsOnce(t *testing.T) {
+	f, seq := outstanding(t, 2)
+	s := f.servers[0]
+	n := wire.NotLeader{Term: 1, Count: 1, Seqs: make([]byte, 8)}
+	n.PutSeq(0, seq)
+	n.Encode(s.packer.Frame(wire.KindNotLeader, n.Size()))
+	refusal := slices.Clone(s.packer.Flush(s.addr, nil)[0].Bytes)
+	f.core.Deliver(f.now, s.addr, refusal)
+	f.restart(s)
+	f.lead(s)
+	f.hello(s, helloTo(f.core.servers[0].nonce))
+	f.step()
+	f.core.Deliver(f.now, s.addr, refusal)
+	if h := f.core.find(seq); h == none || f.core.ops[h].copies.none() {
+		t.Fatal("cleared by a repeated refusal")
+	}
+}
+
+// helloTo is a question with this nonce.
+func helloTo(nonce uint64) []byte {
+	q := wire.Hello{Nonce: nonce}
+	b := make([]byte, q.Size())
+	q.Encode(b)
+	return b
+}
+
+// step lets the next event happen.
+func (f *fakeCluster) step() {
+	e := heap.Pop(&f.events).(event)
+	f.now = max(f.now, e.at)
+	e.what()
+}
+
+// TestLogTimeIsThePresentLeaders: a leader that nobody writes to tells a log time that no entry has, and the next one
+// does not know it. A client of both registers by the present one's.
+func TestLogTimeIsThePresentLeaders(t *testing.T) {
+	f := newCluster(t, 1, CoreConfig{Timeout: 2000 * ms})
+	f.clock = func() int64 { return f.now + 10*kv.Horizon }
+	f.core.Submit(f.now, &kv.Command{Op: kv.Get, Key: []byte("a")}, 0, 1)
+	f.run(100 * ms)
+	f.clock = nil
+	f.restart(f.servers[0])
+	f.lead(f.servers[1])
+	f.core.Submit(f.now, put("a", "1"), 0, 2)
+	f.run(f.now + 3000*ms)
+	if len(f.done) != 2 || f.done[1].Outcome != Applied {
+		t.Fatalf("got %+v, want both applied", f.done)
+	}
+}
+
+// TestASleeperDoesNotWriteTwice: a machine that is suspended right after its put was sent finds its session forgotten,
+// though by its own clock next to no time has passed.
+func TestASleeperDoesNotWriteTwice(t *testing.T) {
+	f := newCluster(t, 1, CoreConfig{Timeout: 2000 * ms, OneShot: true})
+	slept := int64(0)
+	f.clock = func() int64 { return f.now + slept }
+	f.core.Submit(f.now, put("a", "twice"), 0, 1)
+	for f.taken == 0 {
+		f.pump()
+		f.step()
+	}
+	f.commit()
+	f.events = nil // the answer is lost
+	slept = 2 * kv.Horizon
+	f.store.Apply(&kv.Entry{Index: 2, Term: 1, Kind: kv.KindNoOp, Time: f.logTime()}) // of somebody who is awake
+	f.run(f.now + 3000*ms)
+	if f.ledger["twice"] != 1 || len(f.done) != 1 || f.done[0].Outcome != Unknown {
+		t.Fatalf("executed %d times, and the client said %+v", f.ledger["twice"], f.done)
+	}
+}
+
+// TestARegistrationAheadMayBeTakenLater: of two copies the first is refused because its registration is too far ahead of
+// log time, and when the second is applied it is so no more.
+func TestARegistrationAheadMayBeTakenLater(t *testing.T) {
+	f := newCluster(t, 1, CoreConfig{Timeout: 2000 * ms})
+	ahead := kv.Horizon + 30*ms
+	f.clock = func() int64 { return f.now + ahead }
+	f.core.Submit(f.now, &kv.Command{Op: kv.Get, Key: []byte("a")}, 0, 1)
+	f.run(5 * ms)
+	f.done, ahead = nil, 0
+	f.core.Submit(f.now, put("a", "once"), 0, 2)
+	for len(f.tail) == 0 {
+		f.pump()
+		f.step()
+	}
+	f.events = nil
+	for f.core.Counters.Sent < 3 { // the read, and two copies of the put
+		f.now = f.core.Deadline()
+		f.core.Tick(f.now)
+		f.core.Out(nil)
+	}
+	second := slices.Clone(f.tail)
+	f.commit()
+	f.run(f.now + ms)
+	f.now += 40 * ms
+	f.tail = append(second, f.tail...)
+	f.commit()
+	f.run(f.now + 3000*ms)
+	if f.ledger["once"] != 1 || len(f.done) != 1 || f.done[0].Outcome == NotApplied {
+		t.Fatalf("executed %d times, and the client said %+v", f.ledger["once"], f.done)
+	}
+}
+
+// TestAMessageInPiecesIsTakenOnce: the answers to its pieces are lost, and the client begins another session before it
+// sends them again. The server must know them again, or it would refuse a copy that it took.
+func TestAMessageInPiecesIsTakenOnce(t *testing.T) {
+	f := newCluster(t, 1, CoreConfig{Limit: 1200, Timeout: 10_000 * ms})
+	f.core.Submit(f.now, put("a", "0"), 0, 0)
+	f.run(50 * ms)
+	f.core.Submit(f.now, put("a", string(make([]byte, 5000))), 0, 1)
+	for f.pump(); f.taken < 2; f.pump() {
+		f.step()
+	}
+	taken := f.taken
+	f.events = nil // the answers to the pieces, and the commit
+	f.core.session = &session{client: 77, proven: true}
+	f.run(f.now + 60*ms)
+	if f.taken != taken {
+		t.Errorf("%d commands were taken, %d before: a message was taken twice", f.taken, taken)
 	}
 }
 

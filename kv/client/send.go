@@ -62,7 +62,8 @@ func (c *Core) seal(p *wire.Packer, s *server, out []wire.Packet) []wire.Packet 
 	h := &p.Header
 	h.Cluster = wire.ClusterTag(c.cluster)
 	h.Src, h.Dst = wire.ClientNode, s.id
-	h.Incarnation, h.Boot, h.Token = c.clientID(), c.cfg.Boot, s.token
+	// Named by one id from first to last, whatever session its commands belong to: servers know by it what they took.
+	h.Incarnation, h.Boot, h.Token = c.cfg.ID, c.cfg.Boot, s.token
 	h.Packet, h.KeyEpoch, p.Sealer = c.packet, c.epoch(s), c.sealer
 	out = p.Flush(s.addr, out)
 	c.packet = h.Packet
@@ -72,14 +73,6 @@ func (c *Core) seal(p *wire.Packer, s *server, out []wire.Packet) []wire.Packet 
 // waiting says that an operation waits to be sent.
 func (c *Core) waiting() bool {
 	return c.repeats.front != none || c.reads.front != none || c.writes.front != none || c.large.front != none
-}
-
-// clientID is what headers name us by: the session that new commands belong to.
-func (c *Core) clientID() uint64 {
-	if c.session != nil {
-		return c.session.client
-	}
-	return c.cfg.ID
 }
 
 // sendQueue moves what is queued into Request frames for l, as many commands a frame as fit.

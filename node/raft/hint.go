@@ -17,6 +17,7 @@ type hint struct {
 	probeAt    int64  // when silence is probed next
 	probedAt   int64  // when the last probe left, for whatever reason
 	nonce      uint64 // of the last probe
+	before     uint64 // of the last one before the leader was heard: only later ones ask about now
 	askers     [8]asker
 	waiting    int // of askers
 	grant      asker
@@ -38,6 +39,7 @@ const probeRefused uint8 = 1
 func (c *Core) heardLeader(m *Message) {
 	h := &c.hint
 	h.leader, h.boot, h.term, h.heardAt, h.dead = m.From, m.FromBoot, m.Term, c.now, false
+	h.before = h.nonce
 	h.probeAt = c.now + c.cfg.ProbeAfter
 	if len(m.Entries) > 0 {
 		h.probeAt = c.now + min(c.cfg.ProbeAfter, c.cfg.Heartbeat/2)
@@ -74,10 +76,11 @@ func (c *Core) stepProbe(m *Message) {
 		Leads: c.role == Leader && m.Term == c.hard.Term})
 }
 
-// stepProbeReply: alive and leading keeps the promise, anything else ends it.
+// stepProbeReply: alive and leading keeps the promise, anything else ends it. An answer may take longer than the pause
+// between two probes, so it need not be to the last.
 func (c *Core) stepProbeReply(m *Message) {
 	h := &c.hint
-	if m.From != h.leader || m.EchoSeq != h.nonce || m.EchoBoot != c.cfg.Boot {
+	if m.From != h.leader || m.EchoSeq <= h.before || m.EchoSeq > h.nonce || m.EchoBoot != c.cfg.Boot {
 		return
 	}
 	if m.FromBoot != h.boot || !m.Leads {

@@ -73,6 +73,32 @@ func TestSilenceIsProbedOncePerHeartbeat(t *testing.T) {
 	check(t, c, "role", c.Role(), Follower)
 }
 
+// A path may take longer than the pause between two probes: each answer is to a question that is not the last.
+func TestAnAnswerThatTakesLongerThanAHeartbeatCounts(t *testing.T) {
+	c := heard(2, false)
+	silence := func() (first uint64) {
+		for until := c.now + 60*msec; c.now < until; {
+			c.Tick(c.Deadline())
+			if m := sentKind(flush(c), Probe); m != nil && first == 0 {
+				first = m.Seq
+			}
+		}
+		check(t, c, "probes after the first", c.hint.nonce > first, true)
+		return first
+	}
+	reply := from(1, Message{Kind: ProbeReply, Term: 1, EchoBoot: 20, EchoSeq: silence(), Leads: true})
+	c.Step(c.now, reply)
+	check(t, c, "it leads", c.promise.holds(c.now), true)
+	c.Step(c.now, from(1, Message{Kind: Append, Term: 1, Timeout: 100 * msec}))
+	reply.EchoSeq, reply.Leads = c.hint.nonce, false
+	c.Step(c.now, reply)
+	check(t, c, "an answer to what was asked before it was heard", c.promise.holds(c.now), true)
+	reply.EchoSeq, reply.Leads = silence(), true
+	reply.FromBoot++
+	c.Step(c.now, reply)
+	check(t, c, "another process is there", c.promise.holds(c.now), false)
+}
+
 func TestAVoterProbesItselfAndTheGrantCoversTheVoteSafety3(t *testing.T) {
 	for _, v := range []struct {
 		name  string

@@ -134,6 +134,12 @@ var ruled = []mutant{
 	{283, "rule 18: busy is taken for a refusal of a copy that went in pieces", "tests", clientTests, []edit{
 		{"kv/client/deliver.go", "r.Index == 0 && !o.pieces", "r.Index == 0"},
 	}},
+	{284, "rule 18: a forgotten session says that no copy was applied", "tests", clientTests, []edit{
+		{"kv/client/deliver.go", "if o.sends == 1 && r.Index != 0 {", "if r.Index != 0 {"},
+	}},
+	{285, "rule 18: an early registration speaks for all copies of its term", "tests", clientTests, []edit{
+		{"kv/client/deliver.go", "o.copies.refuseIn(r.Term, r.Index)", "o.copies.clearBefore(r.Term + 1)"},
+	}},
 	{290, "rule 19: log time is the leader's clock", "R19", nodeTests, []edit{
 		{"node/step.go", "return max(n.stamp+max(now-n.stampAt, 0), 1)", "return max(n.stamp, now, 1)"},
 	}},
