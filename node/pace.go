@@ -13,7 +13,7 @@ import (
 // use the same (SAFETY 1 keeps a shrinking T safe).
 //
 //	T = the larger of paceFactor x the 99.9th percentile of what needs no disk,
-//	    and diskFactor x that of what does, over the last window, within bounds
+//	    and limits.disk x that of what does, over the last window, within bounds
 //
 // What needs no disk says how late a sign of life may be: no sync stands before
 // it, at either end. What does says how long an election takes: its votes, and
@@ -56,19 +56,19 @@ type peerPace struct {
 	trip    int64  // smoothed, of the latter
 }
 
-// limits are the bounds of T, and what it is before anything is measured, ns.
+// limits are the bounds of T, what it is before anything is measured, ns, and how many of the slowest waits for a disk
+// it has room for: an election has two after one another.
 // A machine that is shared stands still now and then for longer than it takes
 // to replace a leader; one that is dedicated does not.
-type limits struct{ least, most, first int64 }
+type limits struct{ least, most, first, disk int64 }
 
 var (
-	sharedLimits    = limits{100e6, 1e9, 300e6}
-	dedicatedLimits = limits{12e6, 200e6, 50e6}
+	sharedLimits    = limits{100e6, 1e9, 300e6, 4}
+	dedicatedLimits = limits{12e6, 200e6, 50e6, 2}
 )
 
 const (
 	paceFactor = 10
-	diskFactor = 4
 	paceWindow = 10e9  // ns
 	paceFirst  = 2e9   // ns until the first measurement replaces the guess
 	paceCheck  = 100e6 // ns between looks
@@ -226,14 +226,14 @@ func (p *pace) peer(id uint16) *peerPace {
 // the slowest among the quickest followers that make a majority with us. 0 when
 // too little was measured.
 func (p *pace) wanted(w, followers int) int64 {
-	own := diskFactor * p.own[w].p999()
+	own := p.limits.disk * p.own[w].p999()
 	if followers == 0 {
 		return own
 	}
 	p.sorted = p.sorted[:0]
 	for i := range p.peers {
 		q := &p.peers[i]
-		if t := max(paceFactor*q.beats[w].p999(), diskFactor*q.entries[w].p999()); t > 0 {
+		if t := max(paceFactor*q.beats[w].p999(), p.limits.disk*q.entries[w].p999()); t > 0 {
 			p.sorted = append(p.sorted, t)
 		}
 	}

@@ -77,11 +77,11 @@ func TestTheTimeoutRisesAtOnceAndFallsSlowly(t *testing.T) {
 	was := pace{limits: dedicatedLimits, timeout: dedicatedLimits.first, guessed: true, since: 1}
 	for at := int64(1); at < 3e9; at += 10e6 {
 		was.peer(2).beats[0].add(300e3)
-		was.peer(2).entries[0].add(4e6)
+		was.peer(2).entries[0].add(8e6)
 		was.settle(at, 1)
 	}
 	if was.timeout < 16e6 || was.timeout > 20e6 {
-		t.Errorf("with syncs of 4 ms T is %d three seconds after a guess of %d, want about four times as much", was.timeout, dedicatedLimits.first)
+		t.Errorf("with syncs of 8 ms T is %d three seconds after a guess of %d, want about twice as much", was.timeout, dedicatedLimits.first)
 	}
 	fixed := pace{limits: sharedLimits, timeout: 77, fixed: true}
 	if got, changed := fixed.settle(paceWindow*3, 1); got != 77 || changed {
