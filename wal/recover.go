@@ -249,7 +249,10 @@ func (l *Log) recover() (*Recovery, error) {
 
 // follow has r begin where the log does, and report what it misses.
 func (s *survey) follow(r *recovery) {
-	s.begin = r.startAfter
+	s.begin = func(index, term uint64) {
+		r.state = state{}
+		r.startAfter(index, term)
+	}
 	r.lost = func(index, term uint64) {
 		s.report(Corrupt, &s.files[s.used], 0, false, "records are missing: the log had (%d, term %d) where (%d, term %d) is read", index, term, r.last, r.lastTerm)
 	}
