@@ -55,7 +55,7 @@ func (f steppingFile) WriteAt(p []byte, off int64) (int, error) {
 
 // Whatever a server does while its log is read, piece by piece both, nothing is found wrong with it.
 func TestAScanBesideAServerFindsNothingWrong(t *testing.T) {
-	seeds := 60
+	seeds := 150
 	if *deep {
 		seeds = 5000
 	}
@@ -83,10 +83,9 @@ func scanBeside(t *testing.T, src source) {
 		}
 	}}
 	for range 3 {
-		records := 0
-		rep, err := Scan(reader, testDir, func(r *Record) error { records++; return nil })
-		if err != nil || rep.Verdict != Clean || records == 0 {
-			t.Fatalf("%v: %s, %d records: %s, %v", rep.Live, rep.Verdict, records, rep.Reason, err)
+		rep, err := Scan(reader, testDir, nil) // no records are shown where all that was listed is retired meanwhile
+		if err != nil || rep.Verdict != Clean {
+			t.Fatalf("%s: %s, %v", rep.Verdict, rep.Reason, err)
 		}
 	}
 }

@@ -262,7 +262,7 @@ func (s *survey) checkNumbers() {
 
 func (s *survey) walk(i int) error {
 	f := &s.files[i]
-	if f.page == pageNewer || f.bytes < pageBytes {
+	if f.page == pageNewer || f.page == pageGone || f.bytes < pageBytes {
 		return nil
 	}
 	file, err := s.open(f)
@@ -373,13 +373,32 @@ func (s *survey) moving(f *segmentFile) (bool, error) {
 	return true, file.Close() // a file that is used again gives its name up before anything is written to it
 }
 
-// goOnAfter leaves segment i out, and begins with the one after it.
+// goOnAfter leaves segment i out, with all that were retired meanwhile, and begins with the one after them.
 func (s *survey) goOnAfter(i int) {
-	s.files[i].page = pageGone
-	if i+1 < len(s.files) && s.begin != nil {
-		h := &s.files[i+1].h
-		s.begin(h.base, h.baseT)
+	oldest := s.oldestNow()
+	for ; i < len(s.files); i++ {
+		f := &s.files[i]
+		if f.page == pageUsed && f.seq >= oldest {
+			if s.begin != nil {
+				s.begin(f.h.base, f.h.baseT)
+			}
+			return
+		}
+		f.page = pageGone
 	}
+}
+
+// oldestNow is the oldest segment of a server's log, as its newest header names it by now.
+func (s *survey) oldestNow() uint64 {
+	names, err := s.fs.List(s.dir)
+	for i := len(names) - 1; i >= 0 && err == nil; i-- {
+		seq, ok := parseSegmentName(names[i])
+		f := segmentFile{seq: seq, name: names[i]}
+		if ok && s.readPage(&f) == nil && f.page == pageUsed {
+			return f.h.oldest
+		}
+	}
+	return 0
 }
 
 // begun says whether the segment in the window has a header by now.
@@ -440,6 +459,10 @@ func (s *survey) checkPage(f *segmentFile, i int) {
 	}
 	for n := 0; n < rereads && !f.pageWhole() && s.live(); n++ {
 		s.pageAgain(f)
+	}
+	if _, err := s.moving(f); !f.pageWhole() && errors.Is(err, errGone) {
+		s.goOnAfter(i)
+		return
 	}
 	for k, off := range [2]int64{0, headerCopy} {
 		if f.copies[k] != headerGood && !s.neverWritten(f, off) {
