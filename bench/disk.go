@@ -233,7 +233,7 @@ func (r *DiskReport) judge() {
 	if best == 0 {
 		r.Advice = fmt.Sprintf("%s, as the log does unless told otherwise: no other way saves more than %.0f %% at %d bytes", r.Rows[0].About, worthIt*100, r.Rows[0].Bytes)
 	} else {
-		r.Advice = fmt.Sprintf("%s takes %.2f of the time of pwrite and fdatasync at %d bytes", r.Rows[best].About, r.Rows[best].TimesPlain, r.Rows[0].Bytes)
+		r.Advice = fmt.Sprintf("%s takes %.2f of the time of pwrite and fdatasync at %d bytes: balsa serve --sync %s", r.Rows[best].About, r.Rows[best].TimesPlain, r.Rows[0].Bytes, r.Best)
 	}
 	for i := range diskWays {
 		if row := &r.Rows[i]; diskWays[i].space == spaceNone && row.P50 > 0 {

@@ -28,6 +28,7 @@ type Config struct {
 	SecretFile   string          // the servers'; empty: datagrams are not sealed
 	Reload       <-chan struct{} // read SecretFile again; nil: never
 	SegmentBytes int64
+	Sync         vfs.Mode      // how the log is written
 	Dedicated    bool          // the machine does nothing else
 	Timeout      time.Duration // T
 	Heartbeat    time.Duration
@@ -114,7 +115,9 @@ func (s *shell) open() error {
 		return err
 	}
 	if c.fs == nil {
-		c.fs = vfs.OS
+		if c.fs, err = vfs.OSWith(c.Sync); err != nil {
+			return err
+		}
 	}
 	n, err := Open(Options{
 		FS: c.fs, Dir: c.Data, Resolve: resolve, Random: random, SegmentBytes: c.SegmentBytes,

@@ -37,12 +37,16 @@ type recovery struct {
 	hardSure bool   // a mark was read behind everything that is lost
 	reached  uint64 // highest term that anything carried
 	time     int64
+	bases    []base                   // of the segments so far
 	lost     func(index, term uint64) // reports entries that are missing without a hole
 }
 
 func (r *recovery) visit(f *segmentFile, g *finding) error {
 	if g.verdict == Torn {
 		return nil
+	}
+	if n := len(r.bases); n == 0 || r.bases[n-1].seq != f.seq {
+		r.bases = append(r.bases, base{seq: f.seq, index: f.h.base, term: f.h.baseT})
 	}
 	switch g.kind {
 	case foundHole:
@@ -128,6 +132,7 @@ func (r *recovery) entry(g *finding, at loc) {
 // cutTo voids the entries after last.
 func (r *recovery) cutTo(last uint64) {
 	r.cut(last + 1)
+	voidBases(r.bases, last+1)
 	for n := len(r.kept); n > 0 && r.kept[n-1].Index > last; n-- {
 		r.kept = r.kept[:n-1]
 	}
@@ -229,9 +234,9 @@ func (l *Log) recover() (*Recovery, error) {
 	}
 	l.state, l.founding = r.state, r.founding
 	l.seg, l.off, l.sealed, l.prev = f.h, f.end, f.sealed, s.prev
-	for i := range s.files[:s.used+1] {
-		h := &s.files[i].h
-		l.bases = append(l.bases, base{h.seq, h.base, h.baseT})
+	l.bases = r.bases
+	if n := len(l.bases); n == 0 || l.bases[n-1].seq != f.seq { // all that it had was torn
+		l.bases = append(l.bases, base{seq: f.seq, index: f.h.base, term: f.h.baseT})
 	}
 	l.active.Store(f.seq)
 	l.durable.Store(place(f.seq, f.end))
@@ -249,7 +254,10 @@ func (l *Log) recover() (*Recovery, error) {
 
 // follow has r begin where the log does, and report what it misses.
 func (s *survey) follow(r *recovery) {
-	s.begin = r.startAfter
+	s.begin = func(index, term uint64) {
+		r.state = state{}
+		r.startAfter(index, term)
+	}
 	r.lost = func(index, term uint64) {
 		s.report(Corrupt, &s.files[s.used], 0, false, "records are missing: the log had (%d, term %d) where (%d, term %d) is read", index, term, r.last, r.lastTerm)
 	}

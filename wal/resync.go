@@ -74,10 +74,7 @@ func readHead(file vfs.File) ([]byte, error) {
 
 // runNewest looks over the last n segments in use. What is missing before them is not asked.
 func (s *survey) runNewest(n int) error {
-	if err := s.list(); err != nil {
-		return err
-	}
-	if err := s.readPages(); err != nil {
+	if err := s.listPages(); err != nil {
 		return err
 	}
 	first := max(s.used-n+1, 0)

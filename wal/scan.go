@@ -1,7 +1,6 @@
 package wal
 
 import (
-	"errors"
 	"slices"
 
 	"balsa/wal/vfs"
@@ -75,7 +74,7 @@ func Scan(fs vfs.FS, dir string, visit func(*Record) error) (Report, error) {
 func ScanWith(fs vfs.FS, dir string, o ScanOptions, visit func(*Record) error) (Report, error) {
 	var rep Report
 	segments := map[uint64]*SegmentInfo{}
-	s := survey{fs: fs, dir: dir, each: o.Each, progress: o.Progress}
+	s := survey{fs: fs, dir: dir, each: o.Each, progress: o.Progress, beside: true}
 	var r recovery // finds what no single record shows: that some are missing
 	s.follow(&r)
 	s.visit = func(f *segmentFile, g *finding) error {
@@ -127,6 +126,8 @@ func (f *segmentFile) use() string {
 	switch {
 	case f.page == pageLost || f.page == pageNewer:
 		return "unreadable"
+	case f.page == pageGone:
+		return "retired"
 	case f.page == pageSpare:
 		return "spare"
 	case f.sealed:
@@ -161,12 +162,7 @@ func (s *survey) forgiveLive(rep *Report) {
 	if v, _ := s.worst(); v != Torn && v != Suspect {
 		return
 	}
-	lock, err := s.fs.Lock(s.dir)
-	if err == nil {
-		lock.Close()
-		return
-	}
-	if !errors.Is(err, vfs.ErrLocked) {
+	if !s.live() {
 		return
 	}
 	rep.Live = true

@@ -16,7 +16,7 @@ func fillTo(t testing.TB, l *Log, seq uint64) {
 	t.Helper()
 	src := source(seq)
 	for l.seg.seq < seq {
-		add(t, l, 1, src.bytes(9000))
+		add(t, l, max(l.LastTerm(), 1), src.bytes(9000))
 	}
 }
 
@@ -81,6 +81,47 @@ func TestRetiredSegmentIsUsedAgain(t *testing.T) {
 	l.Close()
 	if _, r := open(t, m); r.Verdict != Clean || r.Last != first || len(r.Terms) != 1 || r.Terms[0].Term != 2 {
 		t.Fatalf("%+v", r)
+	}
+}
+
+// A segment whose first record is of entries that were truncated after it began never becomes the oldest: the log could
+// not tell any more what they were.
+func TestNoLogBeginsWhereItWasTruncated(t *testing.T) {
+	for _, reopened := range []bool{false, true} {
+		m, l := newLog(t)
+		l.SetHardState(HardState{1, 1})
+		fillTo(t, l, 2)
+		void := l.bases[1].index
+		l.SetHardState(HardState{2, 0})
+		l.Truncate(void - 1)
+		l.Append(entry(void-1, 2, []byte("other")))
+		commit(t, l)
+		fillTo(t, l, 3)
+		keep := l.Last()
+		if reopened {
+			l.Close()
+			l, _ = open(t, m)
+		}
+		l.Retire(void)
+		if l.First() != 1 {
+			t.Fatalf("retired up to %d, which segment 2 voided: the log begins at %d", void, l.First())
+		}
+		fillTo(t, l, 4)
+		l.Close()
+		l, r := open(t, m)
+		if r.Verdict != Clean || r.Voteless || r.First != 1 {
+			t.Fatalf("%+v", r)
+		}
+		l.Retire(keep)
+		if want := l.bases[0].index + 1; l.First() != want || want < void-1 {
+			t.Fatalf("first %d, want %d", l.First(), want)
+		}
+		fillTo(t, l, 5)
+		last := l.Last()
+		l.Close()
+		if _, r := open(t, m); r.Verdict != Clean || r.Voteless || r.Last != last || r.First != l.First() {
+			t.Fatalf("%+v", r)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 
 	"balsa/wal/vfs"
 )
@@ -31,6 +32,7 @@ const (
 	pageUsed
 	pageLost  // neither copy of the header can be read
 	pageNewer // of a later format
+	pageGone  // retired, and used again or removed, while a server's log was read
 )
 
 // segmentFile is one file of the log while it is looked over.
@@ -66,6 +68,9 @@ type survey struct {
 	progress func(read, total int64) // or nil
 	total    int64                   // bytes of all files
 	read     int64                   // of those that are done
+	beside   bool                    // it reads without the directory's lock: a server may be writing
+	asked    bool                    // whether one does
+	running  bool
 }
 
 func (s *survey) report(v Verdict, f *segmentFile, off int64, fatal bool, format string, args ...any) {
@@ -84,16 +89,12 @@ func (s *survey) worst() (Verdict, string) {
 }
 
 func (s *survey) run() error {
-	if err := s.list(); err != nil {
-		return err
-	}
-	if err := s.readPages(); err != nil {
+	if err := s.listPages(); err != nil {
 		return err
 	}
 	if s.used < 0 && s.files[0].page == pageSpare {
 		s.report(Corrupt, &s.files[0], 0, true, "no segment has a header")
 	}
-	s.checkNumbers()
 	for i := range s.files {
 		if err := s.walk(i); err != nil {
 			return err
@@ -103,6 +104,24 @@ func (s *survey) run() error {
 	}
 	s.checkLinks()
 	return nil
+}
+
+// listPages lists the files and reads their pages: again, if some are missing and a server may have retired them meanwhile.
+func (s *survey) listPages() error {
+	for n := 0; ; n++ {
+		if err := s.list(); err != nil {
+			return err
+		}
+		if err := s.readPages(); err != nil {
+			return err
+		}
+		before := len(s.problems)
+		s.checkNumbers()
+		if len(s.problems) == before || n == rereads || !s.live() {
+			return nil
+		}
+		s.problems = nil
+	}
 }
 
 // readPages reads all pages, and sets the files apart that were retired.
@@ -151,6 +170,7 @@ func (s *survey) tell(in int64) {
 }
 
 func (s *survey) list() error {
+	s.files, s.total = nil, 0
 	names, err := s.fs.List(s.dir)
 	if errors.Is(err, errNotExist) {
 		return fmt.Errorf("%w: %s does not exist", ErrNotMade, s.dir)
@@ -242,10 +262,14 @@ func (s *survey) checkNumbers() {
 
 func (s *survey) walk(i int) error {
 	f := &s.files[i]
-	if f.page == pageNewer || f.bytes < pageBytes {
+	if f.page == pageNewer || f.page == pageGone || f.bytes < pageBytes {
 		return nil
 	}
 	file, err := s.open(f)
+	if errors.Is(err, errNotExist) && s.live() {
+		s.goOnAfter(i)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -254,7 +278,7 @@ func (s *survey) walk(i int) error {
 		s.report(Corrupt, f, f.bytes, true, "the file has %d bytes, its header says %d", f.bytes, f.h.size)
 	}
 	w := &s.walker
-	*w = walker{win: &s.win, salt: f.h.salt, proven: i < s.used, prev: f.h.before.sum, each: s.each, step: s.tell, parsed: w.parsed, scratch: w.scratch, crews: w.crews}
+	*w = walker{moving: func() (bool, error) { return s.moving(f) }, win: &s.win, salt: f.h.salt, proven: i < s.used, prev: f.h.before.sum, each: s.each, step: s.tell, parsed: w.parsed, scratch: w.scratch, crews: w.crews}
 	if f.page != pageUsed {
 		if s.unused(i) {
 			return s.readError(f)
@@ -268,6 +292,13 @@ func (s *survey) walk(i int) error {
 		return s.visit(f, g)
 	}
 	err = w.run()
+	if err == nil && !w.sealed { // it may have been zeroed behind what was read
+		_, err = s.moving(f)
+	}
+	if errors.Is(err, errGone) {
+		s.goOnAfter(i)
+		return nil
+	}
 	if s.win.err != nil {
 		return s.readError(f)
 	}
@@ -292,8 +323,8 @@ func (s *survey) readError(f *segmentFile) error {
 // unused judges a file without a readable header; false if its records should be shown all the same.
 func (s *survey) unused(i int) bool {
 	f := &s.files[i]
-	if i > s.used && s.win.end(0) == 0 {
-		return true // a spare
+	if i > s.used && (s.win.end(0) == 0 || s.begun()) {
+		return true // a spare, or one that was a spare when the pages were read
 	}
 	f.limit = s.win.size
 	proven := i < s.used || s.anyWatermark()
@@ -307,6 +338,91 @@ func (s *survey) unused(i int) bool {
 		s.report(Suspect, f, 0, true, "neither copy of the segment's header can be read, and nothing proves that it was synced")
 	}
 	return false
+}
+
+// live says whether a server has the directory. Who reads all the same does not take for damage what is only being written:
+// it looks again, and what it then finds is later than what it was judged by.
+func (s *survey) live() bool {
+	if !s.beside || s.asked {
+		return s.running
+	}
+	s.asked = true
+	lock, err := s.fs.Lock(s.dir)
+	if err == nil {
+		lock.Close()
+	}
+	s.running = errors.Is(err, vfs.ErrLocked)
+	return s.running
+}
+
+// errGone says that a segment was retired and its file used again, or removed, while it was read.
+var errGone = errors.New("retired while it was read")
+
+// moving is asked where a batch is not whole: whether it may just be written, or errGone.
+func (s *survey) moving(f *segmentFile) (bool, error) {
+	if !s.live() || f.page != pageUsed {
+		return false, nil
+	}
+	file, err := s.fs.OpenRead(path.Join(s.dir, f.name))
+	if errors.Is(err, errNotExist) {
+		return true, errGone
+	}
+	if err != nil {
+		return true, fmt.Errorf("wal: read %s: %w", f.name, err)
+	}
+	return true, file.Close() // a file that is used again gives its name up before anything is written to it
+}
+
+// goOnAfter leaves segment i out, with all that were retired meanwhile, and begins with the one after them.
+func (s *survey) goOnAfter(i int) {
+	oldest := s.oldestNow()
+	for ; i < len(s.files); i++ {
+		f := &s.files[i]
+		if f.page == pageUsed && f.seq >= oldest {
+			if s.begin != nil {
+				s.begin(f.h.base, f.h.baseT)
+			}
+			return
+		}
+		f.page = pageGone
+	}
+}
+
+// oldestNow is the oldest segment of a server's log, as its newest header names it by now.
+func (s *survey) oldestNow() uint64 {
+	names, err := s.fs.List(s.dir)
+	for i := len(names) - 1; i >= 0 && err == nil; i-- {
+		seq, ok := parseSegmentName(names[i])
+		f := segmentFile{seq: seq, name: names[i]}
+		if ok && s.readPage(&f) == nil && f.page == pageUsed {
+			return f.h.oldest
+		}
+	}
+	return 0
+}
+
+// begun says whether the segment in the window has a header by now.
+func (s *survey) begun() bool {
+	if !s.live() {
+		return false
+	}
+	s.win.forget()
+	var h segmentHeader
+	return decodeSegmentHeader(s.win.view(0, sectorBytes), &h) == headerGood
+}
+
+// pageAgain reads again what of a page could not be read while it was written.
+func (s *survey) pageAgain(f *segmentFile) {
+	s.win.forget()
+	page := s.win.view(0, pageBytes)
+	for k, off := range [2]int64{0, headerCopy} {
+		if h := f.h; f.copies[k] != headerGood {
+			f.copies[k] = decodeSegmentHeader(page[off:], &h)
+		}
+	}
+	for k, off := range [2]int64{slotOffset0, slotOffset1} {
+		f.slots[k] = f.slots[k] || decodeSlot(page[off:], f.h.salt, &f.marks[k])
+	}
 }
 
 // anySalt finds the salt of a segment whose header is lost.
@@ -331,11 +447,22 @@ func (s *survey) anyWatermark() bool {
 	return false
 }
 
+func (f *segmentFile) pageWhole() bool {
+	return f.copies == [2]headerState{headerGood, headerGood} && f.slots == [2]bool{true, true}
+}
+
 // checkPage judges what is damaged of a page whose header can be read in one copy at least.
 func (s *survey) checkPage(f *segmentFile, i int) {
 	v, why := Suspect, "nothing proves whether it was synced"
 	if i < s.used || f.proof > 0 {
 		v, why = Corrupt, "in synced bytes"
+	}
+	for n := 0; n < rereads && !f.pageWhole() && s.live(); n++ {
+		s.pageAgain(f)
+	}
+	if _, err := s.moving(f); !f.pageWhole() && errors.Is(err, errGone) {
+		s.goOnAfter(i)
+		return
 	}
 	for k, off := range [2]int64{0, headerCopy} {
 		if f.copies[k] != headerGood && !s.neverWritten(f, off) {
@@ -361,13 +488,25 @@ func (s *survey) checkLinks() {
 		if i < s.used && f.page == pageUsed && !f.sealed {
 			s.report(Corrupt, f, f.end, false, "a later segment was begun, but this one has no seal")
 		}
-		if i == s.used && f.sealed && i+1 == len(s.files) {
+		if i == s.used && f.sealed && i+1 == len(s.files) && !s.made(f.seq+1) {
 			s.report(Missing, f, f.end, true, "it is sealed, and segment %d is not there", f.seq+1)
 		}
 		if i > 0 && f.page == pageUsed && s.files[i-1].page == pageUsed && f.h.before.salt != s.files[i-1].h.salt {
 			s.report(Corrupt, f, 0, true, "it does not belong after segment %d", s.files[i-1].seq)
 		}
 	}
+}
+
+// made says whether a server has made segments after this one since the directory was listed.
+func (s *survey) made(seq uint64) bool {
+	if !s.live() {
+		return false
+	}
+	names, err := s.fs.List(s.dir)
+	return err == nil && slices.ContainsFunc(names, func(name string) bool {
+		n, ok := parseSegmentName(name)
+		return ok && n >= seq
+	})
 }
 
 // describe names what a finding is about, for people.

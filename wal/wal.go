@@ -110,8 +110,18 @@ type Log struct {
 
 type failure struct{ err error }
 
-// base is the last entry before a segment.
-type base struct{ seq, index, term uint64 }
+// base is the last entry before a segment. Void: it was truncated after the segment began, so a log that began there could
+// not tell what the truncation left.
+type base struct {
+	seq, index, term uint64
+	void             bool
+}
+
+func voidBases(bases []base, from uint64) {
+	for i := range bases {
+		bases[i].void = bases[i].void || bases[i].index >= from
+	}
+}
 
 // place packs a segment and an offset of it into a word that grows as the log does.
 func place(seq uint64, off int64) uint64 { return seq<<32 | uint64(off/sectorBytes) }
@@ -173,6 +183,7 @@ func (l *Log) Truncate(from uint64) {
 	}
 	l.room(headerBytes) // first, so that a batch that this closes does not tell of what is not in it
 	l.cut(from)
+	voidBases(l.bases, from)
 	h := header{typ: TypeTruncate, index: from, prevTerm: l.lastTerm}
 	l.put(&h, nil)
 }
@@ -212,11 +223,11 @@ func (l *Log) Retire(index uint64) {
 	if index > l.last {
 		panic(fmt.Sprintf("wal: retire up to %d: the log ends at %d", index, l.last))
 	}
-	n := 0
-	for n+1 < len(l.bases) && l.bases[n+1].index <= index {
-		n++
+	n := len(l.bases) - 1
+	for n > 0 && (l.bases[n].void || l.bases[n].index > index) {
+		n--
 	}
-	if n == 0 {
+	if n <= 0 {
 		return
 	}
 	l.bases = slices.Delete(l.bases, 0, n)
@@ -354,7 +365,7 @@ func (l *Log) roll() {
 	next.size = l.sizeOf(next.seq)
 	next.before.salt, next.before.sum, next.before.end = l.seg.salt, l.prev, l.off
 	l.seg, l.off, l.sealed = next, pageBytes, false
-	l.bases = append(l.bases, base{next.seq, l.last, l.lastTerm})
+	l.bases = append(l.bases, base{seq: next.seq, index: l.last, term: l.lastTerm})
 	b.oldest = next.oldest
 	from := len(b.buf)
 	b.buf = grow(b.buf, pageBytes)

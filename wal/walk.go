@@ -44,6 +44,7 @@ type walker struct {
 	each   func(n int, do func(i int))
 	step   func(x int64) // is told now and then how far it is, if not nil
 	visit  func(*finding) error
+	moving func() (bool, error) // says whether a server writes beside the reader; nil: none does
 
 	proof   int64  // highest watermark that any batch tells
 	limit   int64  // after the last sector that is not all zero; below 0 while nobody needs it
@@ -56,6 +57,10 @@ type walker struct {
 	parsed  []finding
 	scratch []byte
 	crews   []crew
+	again   struct { // the batch that was read again last, and how often
+		x     int64
+		times int
+	}
 }
 
 func (w *walker) run() error {
@@ -78,6 +83,13 @@ func (w *walker) run() error {
 		if x >= w.limit {
 			break
 		}
+		again, err := w.readAgain(x)
+		if err != nil {
+			return err
+		}
+		if again {
+			continue
+		}
 		n, err := w.batch(x)
 		if err != nil {
 			return err
@@ -95,6 +107,27 @@ func (w *walker) run() error {
 		return w.visit(&finding{kind: foundGap, off: x, size: w.limit - x, verdict: Corrupt, reason: "bytes after the seal"})
 	}
 	return w.win.err
+}
+
+// rereads is how often a batch that is not whole is read again beside a server. Once is enough unless the reader was in the
+// middle of a write each time.
+const rereads = 4
+
+// readAgain drops what was read of the batch at x, if it may have been read while it was written: what was read after it,
+// in the same go, may prove it synced. The proof is older than what is read now, so a batch that still is not whole is damaged.
+func (w *walker) readAgain(x int64) (bool, error) {
+	if w.again.x != x {
+		w.again.x, w.again.times = x, 0
+	}
+	if w.moving == nil || w.again.times > rereads {
+		return false, nil
+	}
+	moving, err := w.moving() // asked once more after the last reading: then what is judged is of this life of the file
+	if w.again.times++; !moving || err != nil || w.again.times > rereads {
+		return false, err
+	}
+	w.win.forget()
+	return true, nil
 }
 
 // survey finds the end of what was written from x on, and the highest watermark that any batch there tells.

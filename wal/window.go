@@ -73,6 +73,9 @@ func (w *window) slide(off int64) {
 	}
 }
 
+// forget has the next view read the file.
+func (w *window) forget() { w.buf = w.buf[:0] }
+
 // end returns the end of the last sector from from on that is not all zero; from if all are.
 func (w *window) end(from int64) int64 {
 	limit := from

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -29,6 +30,7 @@ type serveFlags struct {
 	segment              byteSize
 	profile, format      *choice
 	offload              *choice
+	sync                 *choice
 	breakRule            string
 	level                slog.LevelVar
 }
@@ -37,7 +39,7 @@ type serveFlags struct {
 var laterServeFlags = []string{"http", "redis"}
 
 func serveCommand(s *streams) *cobra.Command {
-	o := &serveFlags{profile: newChoice("shared", "dedicated"), format: newChoice("text", "json"), offload: newChoice("on", "off")}
+	o := &serveFlags{profile: newChoice("shared", "dedicated"), format: newChoice("text", "json"), offload: newChoice("on", "off"), sync: newSync()}
 	var level string
 	cmd := &cobra.Command{
 		Use:   "serve --data DIR",
@@ -53,7 +55,14 @@ which bounds, and nothing else yet:
 
   shared      100 ms to 1 s: other work may stop this server for a while, and that is no reason to replace it
   dedicated   12 ms to 200 ms, with heartbeats every 2 to 10 ms: for a machine, or a tuned virtual one, that does
-              nothing else. Give it to all servers of the cluster; on a busy machine it makes needless elections`,
+              nothing else. Give it to all servers of the cluster; on a busy machine it makes needless elections
+
+--sync says how the log is written; balsa wal bench DIR measures which is best on a disk:
+
+  buffered     pwrite, then fdatasync
+  dsync        one pwritev2 with RWF_DSYNC, where the batch is one write
+  direct       past the page cache (O_DIRECT), then fdatasync
+  direct+dsync both`,
 		Example: "balsa serve --data /var/lib/balsa\nbalsa serve --config /etc/balsa.toml",
 		Args:    noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -91,6 +100,7 @@ which bounds, and nothing else yet:
 	f.DurationVar(&o.timeout, "election-timeout", 0, "silence after which a follower stands for leader, 10ms to 10s (default: the server's own choice)")
 	f.DurationVar(&o.heartbeat, "heartbeat", 0, "what a leader is never silent for longer than (default: a fifth of the election timeout, 2ms to 10ms)")
 	f.Var(&o.segment, "segment-size", "size of a log segment (default 64MiB)")
+	f.Var(o.sync, "sync", "how the log is written; see above")
 	f.Var(o.profile, "profile", "what the machine is for; see above")
 	f.Var(o.offload, "offload", "have the system part and join runs of datagrams; off is the switch for a kernel or a card that gets it wrong")
 	f.Var(o.format, "log-format", "form of the log on standard error")
@@ -136,11 +146,24 @@ func serve(cmd *cobra.Command, s *streams, o *serveFlags) error {
 	defer stop()
 	logger := slog.New(o.handler(s.err))
 	err := node.Serve(ctx, node.Config{
-		Data: o.data, Listen: o.listen, Insecure: o.insecure, SecretFile: o.secretFile, Reload: reloads(ctx), SegmentBytes: int64(o.segment), Logger: logger, Chaos: o.chaos, Break: o.breakRule,
+		Data: o.data, Listen: o.listen, Insecure: o.insecure, SecretFile: o.secretFile, Reload: reloads(ctx), SegmentBytes: int64(o.segment), Sync: syncMode(o.sync.value), Logger: logger, Chaos: o.chaos, Break: o.breakRule,
 		Dedicated: o.profile.value == "dedicated", Timeout: o.timeout, Heartbeat: o.heartbeat, Plain: o.offload.value == "off",
 		Ready: func(_ *node.Node, listen netip.AddrPort) { logger.Info("ready", "listen", listen, "data", o.data) },
 	})
 	return explainServe(o, err)
+}
+
+func newSync() *choice {
+	c := &choice{value: vfs.Buffered.String()}
+	for _, m := range vfs.Modes {
+		c.from = append(c.from, m.String())
+	}
+	return c
+}
+
+// syncMode is the mode that has this name.
+func syncMode(name string) vfs.Mode {
+	return vfs.Modes[slices.IndexFunc(vfs.Modes, func(m vfs.Mode) bool { return m.String() == name })]
 }
 
 // reloads tells of every SIGHUP until ctx ends. Without a secret file there is nothing to read again, and the signal ends
@@ -184,6 +207,8 @@ func explainServe(o *serveFlags, err error) error {
 		return fmt.Errorf("serve: %w; make the directory with: balsa init --data %s --id N --cluster POOL", err, o.data)
 	case errors.Is(err, vfs.ErrLocked):
 		return fmt.Errorf("serve: %w; another balsa serves %s", err, o.data)
+	case errors.Is(err, vfs.ErrUnsupported):
+		return fmt.Errorf("serve: %w: --sync %s cannot be had there; balsa wal bench says what can", err, o.sync.value)
 	case errors.Is(err, syscall.EADDRINUSE):
 		where := o.listen
 		if errors.As(err, &op) && op.Addr != nil {
