@@ -126,6 +126,25 @@ func TestASuccessorIsChosenByItsDiskFirst(t *testing.T) {
 	check(t, c, "successor", c.successor(), uint16(3))
 }
 
+// Simulator seed 7483: an operator asked again and again for a transfer to a server whose disk hung for ever. Each time the
+// leader took no writes for T, and the server could not stand.
+func TestLeadershipIsNotHandedToAServerWhoseDiskStalls(t *testing.T) {
+	c := leading(t, Start{}, 2, 3)
+	hear(c, map[uint16]uint8{2: DiskStalled, 3: DiskWell})
+	flush(c)
+	check(t, c, "to 2, asked for by name", errors.Is(c.Transfer(c.now, 2), ErrNoSuccessor), true)
+	check(t, c, "takes writes", c.Propose(c.now, &Entry{Kind: Commands, Size: 1}), nil)
+	flush(c)
+	check(t, c, "to 3", c.Transfer(c.now, 3), nil)
+	check(t, c, "under way", c.Transferring(), uint16(3))
+	hear(c, map[uint16]uint8{2: DiskStalled, 3: DiskStalled})
+	flush(c)
+	check(t, c, "given up as its disk stalls", c.Transferring(), uint16(0))
+	check(t, c, "takes writes again", c.Propose(c.now, &Entry{Kind: Commands, Size: 1}), nil)
+	check(t, c, "to whoever can", errors.Is(c.Transfer(c.now, 0), ErrNoSuccessor), true)
+	check(t, c, "leads on", c.Role(), Leader)
+}
+
 func TestTheTimesFollowT(t *testing.T) {
 	c := heard(2, false)
 	c.SetTimes(40*msec, 4*msec, 20*msec)

@@ -42,8 +42,12 @@ func (c *Core) Transfer(now int64, to uint16) error {
 	if c.unsure(to) {
 		return ErrPending
 	}
-	if p := c.peer(to); p == nil || !p.voter && !p.oldVoter || !c.alive(to) {
+	p := c.peer(to)
+	if p == nil || !p.voter && !p.oldVoter || !c.alive(to) {
 		return fmt.Errorf("%w: server %d", ErrNoSuccessor, to)
+	}
+	if p.disk == DiskStalled {
+		return fmt.Errorf("%w with a disk that does its work: that of server %d stalls", ErrNoSuccessor, to)
 	}
 	c.beginTransfer(to)
 	return nil
@@ -57,11 +61,11 @@ func (c *Core) beginTransfer(to uint16) {
 }
 
 // successor is the voter of the new set with the best log that was heard within T, of those whose disks do best; 0 when
-// there is none.
+// there is none, or all their disks stall: none would stand.
 func (c *Core) successor() uint16 {
 	var best *peer
 	for i := range c.peers {
-		if p := &c.peers[i]; p.voter && c.alive(p.id) && (best == nil || p.leadsBetter(best)) {
+		if p := &c.peers[i]; p.voter && p.disk != DiskStalled && c.alive(p.id) && (best == nil || p.leadsBetter(best)) {
 			best = p
 		}
 	}
@@ -89,8 +93,8 @@ func (c *Core) stepTransfer() {
 		return
 	}
 	p := c.peer(t.to)
-	if c.now >= t.until || p == nil {
-		t.to = 0
+	if c.now >= t.until || p == nil || p.disk == DiskStalled {
+		t.to = 0 // also when its disk stalls: it could not stand, and writes would wait for nothing
 		return
 	}
 	ready := p.held == c.log.last && (c.commit == c.log.last || c.now >= c.patience())

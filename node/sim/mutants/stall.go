@@ -29,4 +29,8 @@ var stalls = []mutant{
 	{508, "the guard leaves the loop to a sync that hangs", "tests", nodeTests, []edit{
 		{"node/guard.go", "\tif since == 0 {\n", "\tif since >= 0 {\n"},
 	}},
+	{509, "leadership is handed to a server whose disk stalls", "E3", raftTests, []edit{
+		{"node/raft/transfer.go", "\tif p.disk == DiskStalled {\n", "\tif p.disk > DiskStalled {\n"},
+		{"node/raft/transfer.go", "c.now >= t.until || p == nil || p.disk == DiskStalled", "c.now >= t.until || p == nil"},
+	}},
 }
