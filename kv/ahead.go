@@ -70,16 +70,6 @@ func (s *Store) foresee(group []foreseen, body []byte) (n, size int) {
 	return n, size
 }
 
-// likely is the ref in the first slot of this hash in its home bucket: nearly always the key's, if it has one.
-func (t *table) likely(hash uint32) uint32 {
-	for _, w := range &t.segment(hash).bucket[home(hash)] {
-		if uint32(w>>32) == hash {
-			return uint32(w)
-		}
-	}
-	return 0
-}
-
 // touch reads a byte of each of the first lines of a record, of size bytes, if it is as long as it was.
 func (r *records) touch(ref uint32, size int) (sink uint64) {
 	block := r.blocks[ref/blockUnits]

@@ -79,6 +79,12 @@ func (r *records) key(ref uint32) []byte {
 	return b[recordBytes:n:n]
 }
 
+// holds says whether the record's key is key.
+func (r *records) holds(ref uint32, key []byte) bool {
+	b := r.at(ref)
+	return int(b[20])|int(b[21])<<8 == len(key) && string(b[recordBytes:recordBytes+len(key)]) == string(key)
+}
+
 // value is a view until the record is written or freed.
 func (r *records) value(ref uint32) []byte {
 	b := r.at(ref)

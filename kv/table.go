@@ -1,6 +1,6 @@
 package kv
 
-import "bytes"
+import "math/bits"
 
 // table finds a key's record by 32 bits of the key's hash. A slot is one word: the hash, then the ref. So a look-up
 // fetches a record of another key only where all 32 bits are equal, and growing fetches none.
@@ -57,15 +57,28 @@ func slotOf(hash, ref uint32) uint64 { return uint64(hash)<<32 | uint64(ref) }
 
 func (t *table) segment(hash uint32) *segment { return t.dir[uint64(hash)>>t.shift] }
 
+// same says which slots of the bucket hold this hash, a bit each; without a branch, which would be guessed wrong.
+func (line *bucket) same(hash uint32) uint32 {
+	is := func(w uint64) (bit uint32) {
+		if uint32(w>>32) == hash {
+			bit = 1
+		}
+		return bit
+	}
+	return is(line[0]) | is(line[1])<<1 | is(line[2])<<2 | is(line[3])<<3 |
+		is(line[4])<<4 | is(line[5])<<5 | is(line[6])<<6 | is(line[7])<<7
+}
+
 // find returns the ref of key, 0 if there is none.
 func (t *table) find(hash uint32, key []byte, r *records) uint32 {
 	s := t.segment(hash)
 	for {
 		for b := home(hash); ; b = following(b) {
 			line := &s.bucket[b]
-			for _, w := range line {
-				if uint32(w>>32) == hash && w != 0 && bytes.Equal(r.key(uint32(w)), key) {
-					return uint32(w)
+			for mask := line.same(hash); mask != 0; mask &= mask - 1 {
+				ref := uint32(line[bits.TrailingZeros32(mask)%bucketSlots])
+				if ref != 0 && r.holds(ref, key) {
+					return ref
 				}
 			}
 			if line[bucketSlots-1] == 0 {
@@ -77,6 +90,12 @@ func (t *table) find(hash uint32, key []byte, r *records) uint32 {
 		}
 		s = t.behind[s.behind]
 	}
+}
+
+// likely is the ref in the first slot of this hash in its home bucket: nearly always the key's, if it has one.
+func (t *table) likely(hash uint32) uint32 {
+	line := &t.segment(hash).bucket[home(hash)]
+	return uint32(line[bits.TrailingZeros32(line.same(hash)|1<<(bucketSlots-1))%bucketSlots])
 }
 
 // slot is where a slot of this very content is; it must be there.
