@@ -9,7 +9,8 @@ package kv
 const (
 	aheadMost  = 32
 	cacheLine  = 64
-	touchLines = 6 // of a record; further on the processor fetches ahead by itself
+	touchLines = 6             // of a record; further on the processor fetches ahead by itself
+	warmBytes  = 2 * cacheLine // of a record that is only read
 )
 
 // foreseen is a command about to be executed.
@@ -20,9 +21,11 @@ type foreseen struct {
 }
 
 type ahead struct {
-	group [aheadMost]foreseen
-	refs  [aheadMost]uint32
-	sink  uint64 // made of what was read, so that it is read
+	group  [aheadMost]foreseen
+	hashes [aheadMost]uint32
+	sizes  [aheadMost]int // of their records, as far as can be known
+	refs   [aheadMost]uint32
+	sink   uint64 // made of what was read, so that it is read
 }
 
 // foresee decodes commands into group, as many as it takes and as do decode: n, in size bytes.
@@ -34,40 +37,62 @@ func (s *Store) foresee(group []foreseen, body []byte) (n, size int) {
 			break
 		}
 		f.hash = s.hash(f.Key)
+		s.ahead.hashes[n] = f.hash
+		s.ahead.sizes[n] = recordBytes + len(f.Key) + len(f.Value)
 		size += k
 		n++
 	}
-	if n == 1 {
+	if n < 2 {
 		return n, size // there is nothing to overlap
 	}
-	group = group[:n]
-	var sink uint64
+	s.touchSessions(group[:n])
+	s.touchRecords(n)
+	return n, size
+}
+
+func (s *Store) touchSessions(group []foreseen) {
 	for i := range group {
-		sink += s.table.segment(group[i].hash).bucket[home(group[i].hash)][0]
-	}
-	for i := range group {
-		f := &group[i]
-		if i > 0 && group[i-1].Client == f.Client {
-			f.session = group[i-1].session
-		} else {
-			f.session = s.sessions.byClient[f.Client]
-		}
-	}
-	for i := range group {
-		s.ahead.refs[i] = s.table.likely(group[i].hash)
-	}
-	for i := range group {
-		if ref := s.ahead.refs[i]; ref != 0 {
-			sink += s.records.touch(ref, recordBytes+len(group[i].Key)+len(group[i].Value))
-		}
+		group[i].session = s.sessions.find(group[i].Client)
 	}
 	for i := range group {
 		if p := group[i].session; p != nil {
-			sink += p.ring[group[i].Seq&uint64(len(p.ring)-1)].seq
+			s.ahead.sink += p.ring[group[i].Seq&uint64(len(p.ring)-1)].seq
 		}
 	}
-	s.ahead.sink = sink
-	return n, size
+}
+
+// touchRecords warms what the first n hashes lead to: the slots of all, then the records of all.
+func (s *Store) touchRecords(n int) {
+	a := &s.ahead
+	sink := a.sink
+	for _, hash := range a.hashes[:n] {
+		sink += s.table.segment(hash).bucket[home(hash)][0]
+	}
+	for i, hash := range a.hashes[:n] {
+		a.refs[i] = s.table.likely(hash)
+	}
+	for i, ref := range a.refs[:n] {
+		if ref != 0 {
+			sink += s.records.touch(ref, a.sizes[i])
+		}
+	}
+	a.sink = sink
+}
+
+// Warm is for who is about to Get the keys of many gets: they are faster then. Only gets are looked at.
+func (s *Store) Warm(ops []Command) {
+	a := &s.ahead
+	for len(ops) > 0 {
+		n := 0
+		for len(ops) > 0 && n < aheadMost {
+			if ops[0].Op == Get {
+				a.hashes[n], a.sizes[n] = s.hash(ops[0].Key), warmBytes
+				n++
+			}
+			ops = ops[1:]
+		}
+		s.touchRecords(n)
+	}
 }
 
 // touch reads a byte of each of the first lines of a record, of size bytes, if it is as long as it was.

@@ -118,6 +118,42 @@ func BenchmarkColdGet(b *testing.B) {
 	}
 }
 
+// BenchmarkColdGets: reads of a turn, answered one after another, their values copied as into replies.
+func BenchmarkColdGets(b *testing.B) {
+	for _, keys := range []int{100_000, 1_000_000} {
+		w := newCold(keys)
+		ops := make([]Command, 32)
+		for i := range ops {
+			ops[i] = Command{Op: Get, Key: make([]byte, 16)}
+		}
+		var out []byte
+		for _, warm := range []bool{false, true} {
+			b.Run(fmt.Sprintf("keys=%d/warm=%v", keys, warm), func(b *testing.B) {
+				var spent time.Duration
+				for b.Loop() {
+					for i := range ops {
+						coldKey(ops[i].Key, w.next(keys))
+					}
+					begun := time.Now()
+					if warm {
+						w.s.Warm(ops)
+					}
+					out = out[:0]
+					for i := range ops {
+						value, _, _, ok := w.s.Get(ops[i].Key)
+						if !ok {
+							b.Fatal("no such key")
+						}
+						out = append(out, value...)
+					}
+					spent += time.Since(begun)
+				}
+				b.ReportMetric(float64(spent.Nanoseconds())/float64(b.N)/float64(len(ops)), "ns/get")
+			})
+		}
+	}
+}
+
 // BenchmarkColdInsert: keys that are new, from none to a million.
 func BenchmarkColdInsert(b *testing.B) {
 	for b.Loop() {

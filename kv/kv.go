@@ -145,7 +145,7 @@ func (s *Store) apply(e *Entry, f *foreseen, sub uint16, r *Result) {
 	}
 	p := f.session
 	if p == nil { // or it was made since
-		p = s.sessions.byClient[c.Client]
+		p = s.sessions.find(c.Client)
 	}
 	if p == nil {
 		if r.Status = s.admit(e, c); r.Status != 0 {
@@ -244,7 +244,7 @@ func (s *Store) set(ref uint32, e *Entry, f *foreseen) {
 // Cached returns the result of a command that was already applied and not acknowledged: what a leader answers to a
 // repeat without logging it.
 func (s *Store) Cached(client, seq uint64) (Result, bool) {
-	p := s.sessions.byClient[client]
+	p := s.sessions.find(client)
 	if p == nil {
 		return Result{}, false
 	}

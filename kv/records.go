@@ -23,11 +23,11 @@ import (
 // A freed record holds, in its first two bytes, the unit of the next free one in its block.
 type records struct {
 	blocks  []*[blockBytes]byte
-	of      []blockUse          // of each block
+	of      []blockUse           // of each block
 	room    [mostUnits + 1]int32 // by units of its records: first of the blocks with room; 0: none, as block 0 is none
-	spare   []int32             // blocks of which nothing is used, of any size of record
-	outside [][]byte            // values longer than insideMost
-	vacant  []uint32            // places of outside that are not used
+	spare   []int32              // blocks of which nothing is used, of any size of record
+	outside [][]byte             // values longer than insideMost
+	vacant  []uint32             // places of outside that are not used
 }
 
 // blockUse is what one block holds: records of one size. Blocks with room are a list, by size.
@@ -49,7 +49,7 @@ const (
 	outsideRef = 4
 	outsideBit = 1 << 15
 	// mostUnits is the largest record there can be.
-	mostUnits  = (recordBytes + MaxKey + insideMost + unitBytes - 1) / unitBytes / 16 * 16 + 16
+	mostUnits  = (recordBytes+MaxKey+insideMost+unitBytes-1)/unitBytes/16*16 + 16
 	spareMost  = 16 // blocks kept for the next use
 	blocksMost = 1 << 32 / blockUnits
 )

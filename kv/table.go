@@ -11,8 +11,8 @@ import "math/bits"
 // for each segment, doubles at times.
 //
 // What bounds the search: the hash is seeded per store, from outside what any client can know or choose, by the function
-// that Go's own maps rely on (hash/maphash). A segment is at most seven eighths full, so hashes that are as good as
-// random keep a search within some lines. Where a segment is, and in which slot, is never to be seen: order comes from the tree,
+// that Go's own maps rely on (hash/maphash). A segment is at most 13 sixteenths full, so hashes that are as good as
+// random keep a search within some lines, and nearly always to one. Where a segment is, and in which slot, is never to be seen: order comes from the tree,
 // records are placed by the calls made. Should a hash be weak all the same, so that splitting a segment would only
 // double the directory, the segment gets another one behind it: slower, and as right.
 type table struct {
@@ -25,7 +25,7 @@ type table struct {
 const (
 	bucketSlots    = 8
 	segmentBuckets = 255
-	segmentMost    = segmentBuckets * bucketSlots * 7 / 8
+	segmentMost    = segmentBuckets * bucketSlots * 13 / 16
 	directoryMost  = 20 // bits; a home takes the lowest 12
 )
 
