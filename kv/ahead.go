@@ -36,7 +36,7 @@ func (s *Store) foresee(group []foreseen, body []byte) (n, size int) {
 		if err != nil {
 			break
 		}
-		f.hash = s.hash(f.Key)
+		f.hash = uint32(s.hash(f.Key))
 		s.ahead.hashes[n] = f.hash
 		s.ahead.sizes[n] = recordBytes + len(f.Key) + len(f.Value)
 		size += k
@@ -86,7 +86,7 @@ func (s *Store) Warm(ops []Command) {
 		n := 0
 		for len(ops) > 0 && n < aheadMost {
 			if ops[0].Op == Get {
-				a.hashes[n], a.sizes[n] = s.hash(ops[0].Key), warmBytes
+				a.hashes[n], a.sizes[n] = uint32(s.hash(ops[0].Key)), warmBytes
 				n++
 			}
 			ops = ops[1:]

@@ -10,7 +10,6 @@ package kv
 import (
 	"bytes"
 	"encoding/binary"
-	"hash/maphash"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/tidwall/btree"
@@ -36,7 +35,7 @@ type Entry struct {
 
 // Store is the state. The table answers point look-ups, the tree keeps the order; both hold the same records.
 type Store struct {
-	seed     maphash.Seed // of the table
+	hash     func(key []byte) uint64 // for the table
 	table    table
 	records  records
 	tree     *btree.BTreeG[uint32]
@@ -53,9 +52,14 @@ type Store struct {
 }
 
 // New returns the empty store, as it is before index 1.
-func New() *Store {
+func New() *Store { return NewHashing(xxhash.Sum64) }
+
+// NewHashing is New with the hash by which the store finds its keys. Nothing of the state, its order or its Hash depends on
+// it; how fast keys are found does. Who serves clients that may choose keys to be slow gives one that is seeded with
+// what they can't know, as Go's own maps have: see table. It must not keep the key.
+func NewHashing(hash func(key []byte) uint64) *Store {
 	s := &Store{
-		seed:     maphash.MakeSeed(),
+		hash:     hash,
 		table:    newTable(),
 		records:  newRecords(),
 		sessions: sessions{byClient: make(map[uint64]*session)},
@@ -76,8 +80,8 @@ func (s *Store) before(a, b uint32) bool {
 	return bytes.Compare(x, y) < 0
 }
 
-// hash of a key; see table for what it must be.
-func (s *Store) hash(key []byte) uint32 { return uint32(maphash.Bytes(s.seed, key) >> 32) }
+// find returns the ref of key's record, 0 if there is none.
+func (s *Store) find(key []byte) uint32 { return s.table.find(uint32(s.hash(key)), key, &s.records) }
 
 // Applied returns index and term of the last applied entry; 0, 0 at first.
 func (s *Store) Applied() (index, term uint64) { return s.index, s.term }
@@ -257,7 +261,7 @@ func (s *Store) Cached(client, seq uint64) (Result, bool) {
 
 // Get returns the value of key, a view until the next Apply, with index and term of its last change.
 func (s *Store) Get(key []byte) (value []byte, index, term uint64, ok bool) {
-	ref := s.table.find(s.hash(key), key, &s.records)
+	ref := s.find(key)
 	if ref == 0 {
 		return nil, 0, 0, false
 	}

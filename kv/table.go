@@ -10,11 +10,12 @@ import "math/bits"
 // is split in two by the next bit of the hash: some microseconds, whatever the number of keys. The directory, a word
 // for each segment, doubles at times.
 //
-// What bounds the search: the hash is seeded per store, from outside what any client can know or choose, by the function
-// that Go's own maps rely on (hash/maphash). A segment is at most 13 sixteenths full, so hashes that are as good as
-// random keep a search within some lines, and nearly always to one. Where a segment is, and in which slot, is never to be seen: order comes from the tree,
-// records are placed by the calls made. Should a hash be weak all the same, so that splitting a segment would only
-// double the directory, the segment gets another one behind it: slower, and as right.
+// What bounds the search: a segment is at most 13 sixteenths full, so with a hash as good as random nearly every search
+// ends in the home bucket, and the longest some lines further. That nobody can choose keys of one hash is up to who
+// gives the store its hash: a server seeds one from outside what any client can know (node, KeyHash). Where a slot is
+// is never to be seen: order comes from the tree, and records lie where the calls made put them. Should a hash be weak
+// all the same, so that splitting a segment would only double the directory, the segment gets another one behind it:
+// slower, and as right.
 type table struct {
 	dir    []*segment // by the top bits of the hash
 	shift  uint8      // 32 minus those bits

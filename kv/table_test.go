@@ -82,7 +82,6 @@ func (w *tableTwin) check(t *testing.T) {
 	}
 }
 
-// goodHash is not what a Store takes, which would be another one each time.
 func goodHash(key []byte) uint32 { return uint32(xxhash.Sum64(key)) }
 
 // Hashes as bad as can be: the table is slow with them, never wrong, and its directory does not explode.
