@@ -44,6 +44,8 @@ type item struct {
 // Store is the state. The map answers point look-ups, the tree keeps the order; both hold the same items.
 type Store struct {
 	items    map[string]*item
+	hints    hints
+	ahead    ahead
 	tree     *btree.BTreeG[*item]
 	sessions sessions
 	parts    parts
@@ -105,18 +107,30 @@ func (s *Store) Apply(e *Entry) []Result {
 // applyAll executes count commands. The leader logs only what decodes; should something else be there, all servers
 // stop at the same byte.
 func (s *Store) applyAll(e *Entry, body []byte, count uint32) {
+	a := &s.ahead
+	at := 0
+	a.n = 0
 	for sub := uint32(0); sub < count; sub++ {
+		if at >= a.n {
+			s.lookAhead(body, count-sub)
+			at = 0
+		}
 		c, size, err := DecodeCommand(body)
 		if err != nil {
 			return
 		}
 		body = body[size:]
-		s.results = append(s.results, s.apply(e, &c, uint16(sub)))
+		var hash uint64
+		if at < a.n {
+			hash = a.hashes[at]
+			at++
+		}
+		s.results = append(s.results, s.apply(e, &c, hash, uint16(sub)))
 	}
 }
 
 // apply finds the session and executes the command unless it is a repeat or refused.
-func (s *Store) apply(e *Entry, c *Command, sub uint16) Result {
+func (s *Store) apply(e *Entry, c *Command, hash uint64, sub uint16) Result {
 	r := Result{Sub: sub, Client: c.Client, Seq: c.Seq, Index: e.Index, Term: e.Term}
 	if c.Op.IsRead() {
 		r.Status = Malformed
@@ -147,7 +161,7 @@ func (s *Store) apply(e *Entry, c *Command, sub uint16) Result {
 		r.Status = BeyondWindow
 		return r
 	}
-	r.Status = s.execute(e, c)
+	r.Status = s.execute(e, c, hash)
 	p.keep(slot{seq: c.Seq, index: e.Index, term: e.Term, sub: sub, status: r.Status})
 	return r
 }
@@ -171,19 +185,20 @@ func (s *Store) admit(e *Entry, c *Command) Status {
 	return 0
 }
 
-func (s *Store) execute(e *Entry, c *Command) Status {
+func (s *Store) execute(e *Entry, c *Command, hash uint64) Status {
 	s.unpacked += c.PlainBytes()
 	if c.Unpack() != nil {
 		return Malformed // on every server: the bytes are the same
 	}
-	it := s.items[string(c.Key)]
+	it := s.find(hash, c.Key)
 	switch c.Op {
 	case Put:
-		s.set(it, c, e)
+		s.set(it, c, hash, e)
 	case Delete:
 		if it == nil {
 			return NotFound
 		}
+		s.hints.forget(it)
 		delete(s.items, it.key)
 		s.tree.Delete(it)
 	case CompareAndSwap:
@@ -194,17 +209,19 @@ func (s *Store) execute(e *Entry, c *Command) Status {
 		} else if it == nil || !bytes.Equal(it.value, c.Old) {
 			return Conflict
 		}
-		s.set(it, c, e)
+		s.set(it, c, hash, e)
 	}
 	return OK
 }
 
 // set writes the value, into the room of the old one if it fits without wasting more than three quarters of it.
-func (s *Store) set(it *item, c *Command, e *Entry) {
+func (s *Store) set(it *item, c *Command, hash uint64, e *Entry) {
 	if it == nil {
 		it = &item{key: string(c.Key)}
 		s.items[it.key] = it
 		s.tree.Set(it)
+		s.hints.fit(len(s.items))
+		s.hints.note(hash, it)
 	}
 	if n := len(c.Value); cap(it.value) < n || cap(it.value) > 4*n+1024 {
 		it.value = make([]byte, 0, pad8(n))
@@ -229,7 +246,7 @@ func (s *Store) Cached(client, seq uint64) (Result, bool) {
 
 // Get returns the value of key, a view until the next Apply, with index and term of its last change.
 func (s *Store) Get(key []byte) (value []byte, index, term uint64, ok bool) {
-	it := s.items[string(key)]
+	it := s.find(xxhash.Sum64(key), key)
 	if it == nil {
 		return nil, 0, 0, false
 	}
