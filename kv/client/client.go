@@ -73,10 +73,11 @@ type Client struct {
 	failure  error // why nothing works any more; ErrClosed after Close
 }
 
-// waiter is a caller's place: pooled, and woken through its own semaphore.
+// waiter is a caller's place: pooled, and woken through its own channel, which has room for the one word that an
+// operation ends with.
 type waiter struct {
 	token uint64 // low half: place in waiters; high half: generation
-	wake  sync.WaitGroup
+	wake  chan struct{}
 	done  Done
 }
 
@@ -167,16 +168,17 @@ func (c *Client) Do(ctx context.Context, op *Op) (Answer, error) {
 		return Answer{}, &outcomeError{fmt.Sprintf("%s: not applied: %v", op.Op, c.failure), ErrNotApplied, c.failure}
 	}
 	w := c.seat()
-	w.wake.Add(1)
 	token := w.token
 	h := c.core.Submit(now, op, deadline, token)
 	c.active = now
 	c.flushSoon()
 	c.mu.Unlock()
-	if ctx.Done() != nil {
-		defer context.AfterFunc(ctx, func() { c.abort(ctx, h, token) })()
+	select {
+	case <-w.wake:
+	case <-ctx.Done(): // nil for a context without an end: never
+		c.abort(ctx, h, token)
+		<-w.wake
 	}
-	w.wake.Wait()
 	d := w.done
 	c.mu.Lock()
 	c.unseat(w)
@@ -207,7 +209,7 @@ func (c *Client) seat() *waiter {
 		c.free = c.free[:n-1]
 		return w
 	}
-	w := &waiter{token: uint64(len(c.waiters))}
+	w := &waiter{token: uint64(len(c.waiters)), wake: make(chan struct{}, 1)}
 	c.waiters = append(c.waiters, w)
 	return w
 }
@@ -314,7 +316,7 @@ func (c *Client) receive(helpers context.Context) {
 		}
 		c.mu.Unlock()
 		for i, w := range wake {
-			w.wake.Done()
+			w.wake <- struct{}{}
 			wake[i] = nil
 		}
 		wake = wake[:0]
@@ -358,7 +360,7 @@ func (c *Client) collect(wake []*waiter) []*waiter {
 func (c *Client) wakeFinished() {
 	c.finished = c.collect(c.finished[:0])
 	for i, w := range c.finished {
-		w.wake.Done()
+		w.wake <- struct{}{}
 		c.finished[i] = nil
 	}
 }
