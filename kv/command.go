@@ -141,13 +141,20 @@ func AppendCommand(dst []byte, c *Command) []byte {
 // DecodeCommand reads the command at the start of b and returns how many bytes it takes. Key, Value and Old are
 // views into b. Whatever it accepts is within the limits and encodes to the same bytes again.
 func DecodeCommand(b []byte) (c Command, size int, err error) {
+	size, err = c.Decode(b)
+	return c, size, err
+}
+
+// Decode is DecodeCommand into a command that is there, for who decodes many: all of c is overwritten, or, with an
+// error, some of it.
+func (c *Command) Decode(b []byte) (size int, err error) {
 	if len(b) < CommandHeaderBytes {
-		return c, 0, fmt.Errorf("command: %w: got %d bytes, want at least %d", ErrMalformed, len(b), CommandHeaderBytes)
+		return 0, fmt.Errorf("command: %w: got %d bytes, want at least %d", ErrMalformed, len(b), CommandHeaderBytes)
 	}
 	le := binary.LittleEndian
 	size = int(le.Uint32(b))
 	if size > len(b) || size > MaxCommand {
-		return c, 0, fmt.Errorf("command: %w: size %d, have %d, limit %d", ErrMalformed, size, len(b), MaxCommand)
+		return 0, fmt.Errorf("command: %w: size %d, have %d, limit %d", ErrMalformed, size, len(b), MaxCommand)
 	}
 	c.Op, c.Flags = Op(b[4]), b[5]
 	keyBytes, valueBytes, oldBytes := int(le.Uint16(b[6:])), int(le.Uint32(b[24:])), int(le.Uint32(b[28:]))
@@ -155,19 +162,20 @@ func DecodeCommand(b []byte) (c Command, size int, err error) {
 	back := uint64(le.Uint32(b[32:]))
 	c.Limit, c.Term = le.Uint32(b[36:]), le.Uint64(b[40:])
 	if keyBytes > MaxKey || valueBytes > MaxValue || oldBytes > MaxValue {
-		return c, 0, fmt.Errorf("command: %w: key %d, value %d, old %d bytes", ErrMalformed, keyBytes, valueBytes, oldBytes)
+		return 0, fmt.Errorf("command: %w: key %d, value %d, old %d bytes", ErrMalformed, keyBytes, valueBytes, oldBytes)
 	}
 	at := CommandHeaderBytes
+	c.Registered, c.AckedBelow = 0, 0
 	if c.Flags&FlagRegister != 0 {
 		at += 8
 	}
 	end := at + keyBytes + valueBytes + oldBytes
 	if pad8(end) != size {
-		return c, 0, fmt.Errorf("command: %w: size %d, parts need %d", ErrMalformed, size, pad8(end))
+		return 0, fmt.Errorf("command: %w: size %d, parts need %d", ErrMalformed, size, pad8(end))
 	}
 	for _, z := range b[end:size] {
 		if z != 0 {
-			return c, 0, fmt.Errorf("command: %w: padding is not zero", ErrMalformed)
+			return 0, fmt.Errorf("command: %w: padding is not zero", ErrMalformed)
 		}
 	}
 	if c.Flags&FlagRegister != 0 {
@@ -180,18 +188,18 @@ func DecodeCommand(b []byte) (c Command, size int, err error) {
 	c.Old = b[at : at+oldBytes : at+oldBytes]
 	if c.Op.IsRead() {
 		if back != 0 {
-			return c, 0, fmt.Errorf("command: %w: a read acknowledges nothing, got %d", ErrMalformed, back)
+			return 0, fmt.Errorf("command: %w: a read acknowledges nothing, got %d", ErrMalformed, back)
 		}
 	} else {
 		if back >= c.Seq {
-			return c, 0, fmt.Errorf("command: %w: acknowledged-below %d under seq %d", ErrMalformed, back, c.Seq)
+			return 0, fmt.Errorf("command: %w: acknowledged-below %d under seq %d", ErrMalformed, back, c.Seq)
 		}
 		c.AckedBelow = c.Seq - back
 	}
 	if err := c.Check(); err != nil {
-		return c, 0, err
+		return 0, err
 	}
-	return c, size, nil
+	return size, nil
 }
 
 // Check says what is wrong with a command, with the limit and what was got; nil if it can be encoded and applied.

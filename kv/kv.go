@@ -10,7 +10,6 @@ package kv
 import (
 	"bytes"
 	"encoding/binary"
-	"strings"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/tidwall/btree"
@@ -34,22 +33,17 @@ type Entry struct {
 	Body        []byte // borrowed for the call
 }
 
-// item is one live key. Its value's capacity is used again when the key is overwritten.
-type item struct {
-	key         string
-	value       []byte
-	index, term uint64 // of the last change
-}
-
-// Store is the state. The map answers point look-ups, the tree keeps the order; both hold the same items.
+// Store is the state. The table answers point look-ups, the tree keeps the order; both hold the same records.
 type Store struct {
-	items    map[string]*item
-	hints    hints
-	ahead    ahead
-	tree     *btree.BTreeG[*item]
+	hash     func(key []byte) uint64 // for the table
+	table    table
+	records  records
+	tree     *btree.BTreeG[uint32]
+	from     []byte // the key that the tree takes ref 0 for
 	sessions sessions
 	parts    parts
 	results  []Result
+	ahead    ahead
 
 	unpacked int // bytes, by the last Apply
 
@@ -58,14 +52,36 @@ type Store struct {
 }
 
 // New returns the empty store, as it is before index 1.
-func New() *Store {
-	byKey := func(a, b *item) bool { return a.key < b.key }
-	return &Store{
-		items:    make(map[string]*item),
-		tree:     btree.NewBTreeGOptions(byKey, btree.Options{NoLocks: true}),
+func New() *Store { return NewHashing(xxhash.Sum64) }
+
+// NewHashing is New with the hash by which the store finds its keys. Nothing of the state, its order or its Hash depends on
+// it; how fast keys are found does. Who serves clients that may choose keys to be slow gives one that is seeded with
+// what they can't know, as Go's own maps have: see table. It must not keep the key.
+func NewHashing(hash func(key []byte) uint64) *Store {
+	s := &Store{
+		hash:     hash,
+		table:    newTable(),
+		records:  newRecords(),
 		sessions: sessions{byClient: make(map[uint64]*session)},
 	}
+	s.tree = btree.NewBTreeGOptions(s.before, btree.Options{NoLocks: true})
+	return s
 }
+
+// before is the order of the tree.
+func (s *Store) before(a, b uint32) bool {
+	x, y := s.from, s.from
+	if a != 0 {
+		x = s.records.key(a)
+	}
+	if b != 0 {
+		y = s.records.key(b)
+	}
+	return bytes.Compare(x, y) < 0
+}
+
+// find returns the ref of key's record, 0 if there is none.
+func (s *Store) find(key []byte) uint32 { return s.table.find(uint32(s.hash(key)), key, &s.records) }
 
 // Applied returns index and term of the last applied entry; 0, 0 at first.
 func (s *Store) Applied() (index, term uint64) { return s.index, s.term }
@@ -107,39 +123,37 @@ func (s *Store) Apply(e *Entry) []Result {
 // applyAll executes count commands. The leader logs only what decodes; should something else be there, all servers
 // stop at the same byte.
 func (s *Store) applyAll(e *Entry, body []byte, count uint32) {
-	a := &s.ahead
-	at := 0
-	a.n = 0
-	for sub := uint32(0); sub < count; sub++ {
-		if at >= a.n {
-			s.lookAhead(body, count-sub)
-			at = 0
+	for sub := uint32(0); sub < count; {
+		group := s.ahead.group[:min(count-sub, aheadMost)]
+		n, size := s.foresee(group, body)
+		for i := range group[:n] {
+			s.results = append(s.results, Result{})
+			s.apply(e, &group[i], uint16(sub), &s.results[len(s.results)-1])
+			sub++
 		}
-		c, size, err := DecodeCommand(body)
-		if err != nil {
+		clear(group[:n]) // the body is not ours to keep
+		if n < len(group) {
 			return
 		}
 		body = body[size:]
-		var hash uint64
-		if at < a.n {
-			hash = a.hashes[at]
-			at++
-		}
-		s.results = append(s.results, s.apply(e, &c, hash, uint16(sub)))
 	}
 }
 
 // apply finds the session and executes the command unless it is a repeat or refused.
-func (s *Store) apply(e *Entry, c *Command, hash uint64, sub uint16) Result {
-	r := Result{Sub: sub, Client: c.Client, Seq: c.Seq, Index: e.Index, Term: e.Term}
+func (s *Store) apply(e *Entry, f *foreseen, sub uint16, r *Result) {
+	c := &f.Command
+	r.Sub, r.Client, r.Seq, r.Index, r.Term = sub, c.Client, c.Seq, e.Index, e.Term
 	if c.Op.IsRead() {
 		r.Status = Malformed
-		return r
+		return
 	}
-	p := s.sessions.byClient[c.Client]
+	p := f.session
+	if p == nil { // or it was made since
+		p = s.sessions.find(c.Client)
+	}
 	if p == nil {
 		if r.Status = s.admit(e, c); r.Status != 0 {
-			return r
+			return
 		}
 		p = s.sessions.register(c, s.now)
 	}
@@ -147,23 +161,22 @@ func (s *Store) apply(e *Entry, c *Command, hash uint64, sub uint16) Result {
 	p.acknowledge(c.AckedBelow)
 	if c.Seq < p.acked {
 		r.Status = TooOld
-		return r
+		return
 	}
 	if k := p.cached(c.Seq); k != nil {
 		r.Status, r.Sub, r.Index, r.Term = k.status, k.sub, k.index, k.term
-		return r
+		return
 	}
 	if c.Term != 0 && c.Term != e.Term {
 		r.Status = WrongTerm
-		return r
+		return
 	}
 	if c.Seq-p.acked >= Window {
 		r.Status = BeyondWindow
-		return r
+		return
 	}
-	r.Status = s.execute(e, c, hash)
+	r.Status = s.execute(e, f)
 	p.keep(slot{seq: c.Seq, index: e.Index, term: e.Term, sub: sub, status: r.Status})
-	return r
 }
 
 // admit says why a command of an unknown client may not create its session; 0 if it may.
@@ -185,55 +198,57 @@ func (s *Store) admit(e *Entry, c *Command) Status {
 	return 0
 }
 
-func (s *Store) execute(e *Entry, c *Command, hash uint64) Status {
+func (s *Store) execute(e *Entry, f *foreseen) Status {
+	c := &f.Command
 	s.unpacked += c.PlainBytes()
 	if c.Unpack() != nil {
 		return Malformed // on every server: the bytes are the same
 	}
-	it := s.find(hash, c.Key)
+	ref := s.table.find(f.hash, c.Key, &s.records)
 	switch c.Op {
 	case Put:
-		s.set(it, c, hash, e)
+		s.set(ref, e, f)
 	case Delete:
-		if it == nil {
+		if ref == 0 {
 			return NotFound
 		}
-		s.hints.forget(it)
-		delete(s.items, it.key)
-		s.tree.Delete(it)
+		s.tree.Delete(ref)
+		s.table.remove(f.hash, ref)
+		s.records.free(ref)
 	case CompareAndSwap:
 		if c.Flags&FlagOldAbsent != 0 {
-			if it != nil {
+			if ref != 0 {
 				return Conflict
 			}
-		} else if it == nil || !bytes.Equal(it.value, c.Old) {
+		} else if ref == 0 || !bytes.Equal(s.records.value(ref), c.Old) {
 			return Conflict
 		}
-		s.set(it, c, hash, e)
+		s.set(ref, e, f)
 	}
 	return OK
 }
 
-// set writes the value, into the room of the old one if it fits without wasting more than three quarters of it.
-func (s *Store) set(it *item, c *Command, hash uint64, e *Entry) {
-	if it == nil {
-		it = &item{key: string(c.Key)}
-		s.items[it.key] = it
-		s.tree.Set(it)
-		s.hints.fit(len(s.items))
-		s.hints.note(hash, it)
+// set writes the value, into the record of the old one if it fits, else into a new record, which takes its place.
+func (s *Store) set(ref uint32, e *Entry, f *foreseen) {
+	value := f.Value
+	if ref == 0 {
+		ref = s.records.add(f.Key, len(value))
+		s.table.insert(f.hash, ref)
+		s.tree.Set(ref)
+	} else if !s.records.fits(ref, len(value)) {
+		old := ref
+		ref = s.records.add(f.Key, len(value))
+		s.table.replace(f.hash, old, ref)
+		s.tree.Set(ref)
+		s.records.free(old)
 	}
-	if n := len(c.Value); cap(it.value) < n || cap(it.value) > 4*n+1024 {
-		it.value = make([]byte, 0, pad8(n))
-	}
-	it.value = append(it.value[:0], c.Value...)
-	it.index, it.term = e.Index, e.Term
+	s.records.write(ref, value, e.Index, e.Term)
 }
 
 // Cached returns the result of a command that was already applied and not acknowledged: what a leader answers to a
 // repeat without logging it.
 func (s *Store) Cached(client, seq uint64) (Result, bool) {
-	p := s.sessions.byClient[client]
+	p := s.sessions.find(client)
 	if p == nil {
 		return Result{}, false
 	}
@@ -246,40 +261,43 @@ func (s *Store) Cached(client, seq uint64) (Result, bool) {
 
 // Get returns the value of key, a view until the next Apply, with index and term of its last change.
 func (s *Store) Get(key []byte) (value []byte, index, term uint64, ok bool) {
-	it := s.find(xxhash.Sum64(key), key)
-	if it == nil {
+	ref := s.find(key)
+	if ref == 0 {
 		return nil, 0, 0, false
 	}
-	return it.value, it.index, it.term, true
+	index, term = s.records.change(ref)
+	return s.records.value(ref), index, term, true
 }
 
 // Len is the number of keys, Sessions that of sessions.
-func (s *Store) Len() int      { return len(s.items) }
+func (s *Store) Len() int      { return s.table.count }
 func (s *Store) Sessions() int { return len(s.sessions.byClient) }
 
 // Scan visits, in order, the keys that begin with prefix, are at least from, and below to (empty: no bound), until
 // visit returns false, limit pairs were visited (0: no limit), or the next pair would pass maxBytes by PairSize (0: no
 // limit; the first pair always goes). more says that the range was not visited to its end. Key and value are views.
 func (s *Store) Scan(prefix, from, to []byte, limit, maxBytes int, visit func(key, value []byte) bool) (more bool) {
-	start, first := string(prefix), string(from)
-	if first > start {
-		start = first
+	start := prefix
+	if bytes.Compare(from, start) > 0 {
+		start = from
 	}
-	var key []byte
+	s.from = start
 	n, size := 0, 0
-	s.tree.Ascend(&item{key: start}, func(it *item) bool {
-		if !strings.HasPrefix(it.key, string(prefix)) || len(to) > 0 && it.key >= string(to) {
+	s.tree.Ascend(0, func(ref uint32) bool {
+		key := s.records.key(ref)
+		if !bytes.HasPrefix(key, prefix) || len(to) > 0 && bytes.Compare(key, to) >= 0 {
 			return false
 		}
-		key = append(key[:0], it.key...)
-		size += PairSize(key, it.value)
-		if limit > 0 && n >= limit || maxBytes > 0 && n > 0 && size > maxBytes || !visit(key, it.value) {
+		value := s.records.value(ref)
+		size += PairSize(key, value)
+		if limit > 0 && n >= limit || maxBytes > 0 && n > 0 && size > maxBytes || !visit(key, value) {
 			more = true
 			return false
 		}
 		n++
 		return true
 	})
+	s.from = nil
 	return more
 }
 
@@ -295,11 +313,13 @@ func (s *Store) Hash() uint64 {
 		}
 		_, _ = d.Write(buf)
 	}
-	u64(s.index, s.term, uint64(s.now), uint64(len(s.items)))
-	s.tree.Scan(func(it *item) bool {
-		u64(uint64(len(it.key)), uint64(len(it.value)), it.index, it.term)
-		_, _ = d.WriteString(it.key)
-		_, _ = d.Write(it.value)
+	u64(s.index, s.term, uint64(s.now), uint64(s.table.count))
+	s.tree.Scan(func(ref uint32) bool {
+		key, value := s.records.key(ref), s.records.value(ref)
+		index, term := s.records.change(ref)
+		u64(uint64(len(key)), uint64(len(value)), index, term)
+		_, _ = d.Write(key)
+		_, _ = d.Write(value)
 		return true
 	})
 	u64(uint64(len(s.sessions.byClient)))

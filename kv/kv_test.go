@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -91,6 +92,9 @@ func (w *twin) execute(c *Command) Status {
 	return OK
 }
 
+// values of sizes that share a record, need another one, or lie outside.
+var values = []string{"", "1", "22", strings.Repeat("3", 200), strings.Repeat("4", insideMost), strings.Repeat("5", insideMost+1), strings.Repeat("6", 8*insideMost)}
+
 func drawCommand(t *rapid.T, now int64) Command {
 	c := Command{
 		Op:     rapid.SampledFrom([]Op{Put, Put, Delete, CompareAndSwap}).Draw(t, "op"),
@@ -100,7 +104,7 @@ func drawCommand(t *rapid.T, now int64) Command {
 		Key:    []byte(rapid.SampledFrom([]string{"a", "b", "ab"}).Draw(t, "key")),
 	}
 	c.AckedBelow = 1 + rapid.Uint64Range(0, min(c.Seq-1, 12)).Draw(t, "acked")
-	value := []byte(rapid.SampledFrom([]string{"", "1", "22"}).Draw(t, "value"))
+	value := []byte(rapid.SampledFrom(values).Draw(t, "value"))
 	if c.Op != Delete {
 		c.Value = value
 	}
@@ -108,7 +112,7 @@ func drawCommand(t *rapid.T, now int64) Command {
 		if rapid.Bool().Draw(t, "absent") {
 			c.Flags |= FlagOldAbsent
 		} else {
-			c.Old = []byte(rapid.SampledFrom([]string{"", "1", "22"}).Draw(t, "old"))
+			c.Old = []byte(rapid.SampledFrom(values).Draw(t, "old"))
 		}
 	}
 	if rapid.IntRange(0, 3).Draw(t, "register") > 0 {
@@ -137,7 +141,11 @@ func TestStoreEqualsItsDumbTwin(t *testing.T) {
 			}
 			e := Entry{Index: index, Term: term, Kind: KindCommands, Time: w.now}
 			var want []Result
-			for range rapid.IntRange(0, 4).Draw(t, "commands") {
+			commands := rapid.IntRange(0, 4).Draw(t, "commands")
+			if rapid.IntRange(0, 19).Draw(t, "many") == 0 { // more than are warmed up together
+				commands += rapid.SampledFrom([]int{aheadMost - 3, aheadMost, 2*aheadMost - 1}).Draw(t, "of them")
+			}
+			for range commands {
 				c := drawCommand(t, w.now)
 				e.Body = AppendCommand(e.Body, &c)
 				want = append(want, w.apply(&e, &c, uint16(e.Count)))
@@ -281,6 +289,7 @@ func TestNoAllocations(t *testing.T) {
 	encoded := AppendCommand(nil, &c)
 	result := Result{Status: OK, Seq: 1, Value: []byte("0123456789")}
 	buf := make([]byte, 0, 256)
+	large := make([]byte, 2*insideMost)
 	e := entry(2, 1, c)
 	for _, test := range []struct {
 		name string
@@ -291,6 +300,21 @@ func TestNoAllocations(t *testing.T) {
 			c.Seq++
 			c.AckedBelow = c.Seq
 			e.Body = AppendCommand(e.Body[:0], &c)
+			if s.index = e.Index - 1; s.Apply(e)[0].Status != OK {
+				t.Fatal("not applied")
+			}
+		}},
+		{"apply of many existing keys", func() {
+			e.Index++
+			e.Body, e.Count = e.Body[:0], 0
+			for i := range 2*aheadMost + 3 {
+				c.Seq++
+				c.AckedBelow = c.Seq
+				c.Key, c.Value = c.Key[:1], large[:i*48]
+				c.Key[0] = byte('a' + i)
+				e.Body = AppendCommand(e.Body, &c)
+				e.Count++
+			}
 			if s.index = e.Index - 1; s.Apply(e)[0].Status != OK {
 				t.Fatal("not applied")
 			}

@@ -58,6 +58,19 @@ type sessions struct {
 	byClient map[uint64]*session
 	queue    [classes]struct{ front, back *session }
 	free     *session // chain by next
+	last     *session // found last, if it is in the table: a client's commands often come one after another
+}
+
+// find returns a client's session, nil if it has none.
+func (t *sessions) find(client uint64) *session {
+	if t.last != nil && t.last.client == client {
+		return t.last
+	}
+	s := t.byClient[client]
+	if s != nil {
+		t.last = s
+	}
+	return s
 }
 
 func (t *sessions) add(client uint64, class uint8, now int64) *session {
@@ -122,6 +135,9 @@ func (t *sessions) expire(now int64, budget int) {
 			}
 			t.unlink(s)
 			delete(t.byClient, s.client)
+			if t.last == s {
+				t.last = nil
+			}
 			s.ring, s.prev = nil, nil
 			s.next, t.free = t.free, s
 		}

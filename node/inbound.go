@@ -321,8 +321,9 @@ func (n *Node) request(now int64, h *wire.Header, from netip.AddrPort, p []byte)
 	n.out.seqs = n.out.seqs[:0]
 	c := n.clients.touch(now, h.Incarnation, from)
 	rest := f.Ops
+	var op kv.Command
 	for range f.Count {
-		op, size, err := kv.DecodeCommand(rest)
+		size, err := op.Decode(rest)
 		if err != nil || op.Client == 0 {
 			n.Counters.DroppedMalformed++
 			return

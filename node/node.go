@@ -21,6 +21,8 @@ import (
 	"log/slog"
 	"net/netip"
 
+	"github.com/cespare/xxhash/v2"
+
 	"balsa/kv"
 	"balsa/node/raft"
 	"balsa/wal"
@@ -34,6 +36,7 @@ type Options struct {
 	Dir          string
 	Resolve      func(addr string) (netip.AddrPort, error) // a configuration's address to one to send to
 	Random       func() uint64                             // unpredictable in production, seeded in the simulator
+	KeyHash      func(key []byte) uint64                   // finds keys in the store; seeded in production, so that none can be chosen to be slow; nil: a fixed one
 	SegmentBytes int64                                     // of new log segments; 0 is the log's default
 	Dedicated    bool                                      // the machine does nothing else: T may be short
 	Timeout      int64                                     // T in ns; 0 derives it from what is measured
@@ -123,7 +126,7 @@ func Open(o Options, now int64) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{o: o, log: log, boot: o.Random() | 1, logger: o.Logger, store: kv.New(), stamp: recovery.LastTime, stampAt: now}
+	n := &Node{o: o, log: log, boot: o.Random() | 1, logger: o.Logger, store: kv.NewHashing(o.KeyHash), stamp: recovery.LastTime, stampAt: now}
 	if err := n.identity.decode(recovery.Founding); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: the identity that init wrote: %w", o.Dir, err), log.Close())
 	}
@@ -153,6 +156,9 @@ func Open(o Options, now int64) (*Node, error) {
 func (o Options) withDefaults() Options {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.KeyHash == nil {
+		o.KeyHash = xxhash.Sum64
 	}
 	return o
 }

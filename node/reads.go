@@ -15,8 +15,13 @@ type reads struct {
 	groups  []group // rounds under way, by ticket
 	spare   []group
 	bytes   int
-	op      kv.Command // being visited; here so that it is not made anew for each
+
+	ops    [readsAtOnce]kv.Command // being visited; here so that they are not made anew for each group
+	askers [readsAtOnce]uint64     // of ops: client ids
 }
+
+// readsAtOnce is how many reads the store is told of before they are served.
+const readsAtOnce = 32
 
 type group struct {
 	ticket uint64
@@ -100,17 +105,25 @@ func (n *Node) refuseReads() {
 }
 
 func (n *Node) eachRead(g *group, visit func(c *client, op *kv.Command)) {
+	r := &n.reads
 	for rest := g.ops; len(rest) > 0; {
-		c := n.clients.find(binary.LittleEndian.Uint64(rest))
-		op, size, err := kv.DecodeCommand(rest[8:])
-		if err != nil {
-			panic("reads: an operation that was checked on arrival does not decode: " + err.Error())
+		count := 0
+		for ; count < len(r.ops) && len(rest) > 0; count++ {
+			r.askers[count] = binary.LittleEndian.Uint64(rest)
+			size, err := r.ops[count].Decode(rest[8:])
+			if err != nil {
+				panic("reads: an operation that was checked on arrival does not decode: " + err.Error())
+			}
+			rest = rest[8+size:]
 		}
-		if c != nil {
-			n.reads.op = op
-			visit(c, &n.reads.op)
+		if count > 1 && g.ready {
+			n.store.Warm(r.ops[:count])
 		}
-		rest = rest[8+size:]
+		for i := range r.ops[:count] {
+			if c := n.clients.find(r.askers[i]); c != nil {
+				visit(c, &r.ops[i])
+			}
+		}
 	}
 }
 

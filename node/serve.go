@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -120,7 +121,7 @@ func (s *shell) open() error {
 		}
 	}
 	n, err := Open(Options{
-		FS: c.fs, Dir: c.Data, Resolve: resolve, Random: random, SegmentBytes: c.SegmentBytes,
+		FS: c.fs, Dir: c.Data, Resolve: resolve, Random: random, KeyHash: seededHash(), SegmentBytes: c.SegmentBytes,
 		Dedicated: c.Dedicated, Timeout: int64(c.Timeout), Heartbeat: int64(c.Heartbeat), Chaos: c.Chaos, Break: c.Break, Logger: c.Logger,
 		Each: together, Keys: keys,
 	}, s.now())
@@ -452,3 +453,9 @@ func random() uint64 {
 
 // Random is the source that production gives Init.
 func Random() uint64 { return random() }
+
+// seededHash is the hash of Go's own maps, with a seed of its own.
+func seededHash() func(key []byte) uint64 {
+	seed := maphash.MakeSeed()
+	return func(key []byte) uint64 { return maphash.Bytes(seed, key) }
+}

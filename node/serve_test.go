@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
+
 	"balsa/wal"
 	"balsa/wal/vfs"
 	"balsa/wire"
@@ -148,5 +150,31 @@ func TestServeTellsWhatIsWrong(t *testing.T) {
 	}
 	if err := stop(); err != nil {
 		t.Errorf("stop: %v", err)
+	}
+}
+
+// A client must not be able to choose keys that the store takes long to find.
+func TestAServerSeedsItsKeyHash(t *testing.T) {
+	key := []byte("key")
+	seen := map[uint64]bool{xxhash.Sum64(key): true}
+	for range 2 {
+		ctx, cancel := context.WithCancel(context.Background())
+		dir := initDir(t, 1, freePool(t, 1))
+		err := Serve(ctx, Config{Data: dir, SegmentBytes: 1 << 20, Logger: slog.New(slog.DiscardHandler),
+			Ready: func(n *Node, _ netip.AddrPort) {
+				if h := n.o.KeyHash(key); seen[h] {
+					t.Errorf("the hash %#x was to be foreseen", h)
+				} else {
+					seen[h] = true
+				}
+				cancel()
+			}})
+		cancel()
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+	if len(seen) != 3 {
+		t.Errorf("%d hashes seen, want 3", len(seen))
 	}
 }
