@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -29,6 +30,16 @@ type Log interface {
 	// Spent says that the space prepared for a burst is used up.
 	Spent() bool
 	Close() error
+}
+
+// Ahead is a Log that takes the next batch while the one before it is on its way to the disk, as a server's does. Two are
+// under way then; each is synced for itself, and its latency runs from Start to the end of its Wait.
+type Ahead interface {
+	Log
+	// Start lays a batch out and returns. The records are the caller's again.
+	Start(records [][]byte) error
+	// Wait returns when the oldest batch that was started is durable.
+	Wait() error
 }
 
 // Subject is a kind of log.
@@ -145,6 +156,7 @@ type contender struct {
 	Subject
 	log Log
 	*tally
+	flying []time.Time // when each batch under way was started, oldest first
 }
 
 // tally is what one subject did in one mode.
@@ -172,7 +184,7 @@ func (c *LogConfig) cell(ctx context.Context, place string, shape Shape, mode st
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", subject.Name, err)
 		}
-		all = append(all, &contender{subject, log, &tally{latency: newHistogram()}})
+		all = append(all, &contender{Subject: subject, log: log, tally: &tally{latency: newHistogram()}})
 	}
 	records := randomRecords(shape)
 	turn := c.Duration / time.Duration(c.Trials)
@@ -184,7 +196,7 @@ func (c *LogConfig) cell(ctx context.Context, place string, shape Shape, mode st
 		for i := range all {
 			s := all[(i+trial+len(all))%len(all)]
 			if trial < 0 {
-				s = &contender{s.Subject, s.log, &tally{latency: newHistogram()}}
+				s = &contender{Subject: s.Subject, log: s.log, tally: &tally{latency: newHistogram()}}
 			}
 			if err := s.turn(ctx, mode, records, turn, place); err != nil {
 				return nil, fmt.Errorf("%s, %s: %w", s.Name, mode, err)
@@ -230,14 +242,14 @@ func (s *contender) turn(ctx context.Context, mode string, records [][]byte, lon
 			if mode == Burst && (written+size > max(burstBytes, size) || s.log.Spent()) || wrote+written >= turnBytes {
 				break
 			}
-			if failed = s.log.Append(records); failed != nil {
+			if last, failed = s.append(records, last); failed != nil {
 				break
 			}
-			now := time.Now()
-			t.latency.RecordValue(min(int64(now.Sub(last)), longest))
-			last = now
 			written += size
 			batches++
+		}
+		if err := s.land(0); failed == nil {
+			failed = err
 		}
 		if err := s.log.End(); failed == nil {
 			failed = err
@@ -257,4 +269,35 @@ func (s *contender) turn(ctx context.Context, mode string, records [][]byte, lon
 	t.seconds += spent.Seconds()
 	t.rates = append(t.rates, n/spent.Seconds())
 	return ctx.Err()
+}
+
+// append writes a batch and gives the time at which that ended; of a log that takes the next batch meanwhile, it is the batch
+// before this one that is then durable.
+func (s *contender) append(records [][]byte, began time.Time) (time.Time, error) {
+	ahead, ok := s.log.(Ahead)
+	if !ok {
+		err := s.log.Append(records)
+		now := time.Now()
+		s.latency.RecordValue(min(int64(now.Sub(began)), longest))
+		return now, err
+	}
+	if err := ahead.Start(records); err != nil {
+		return began, err
+	}
+	s.flying = append(s.flying, began)
+	err := s.land(1)
+	return time.Now(), err
+}
+
+// land waits until no more batches than that are under way.
+func (s *contender) land(left int) error {
+	for len(s.flying) > left {
+		began := s.flying[0]
+		s.flying = slices.Delete(s.flying, 0, 1)
+		if err := s.log.(Ahead).Wait(); err != nil {
+			return err
+		}
+		s.latency.RecordValue(min(int64(time.Since(began)), longest))
+	}
+	return nil
 }

@@ -2,11 +2,13 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,6 +34,65 @@ func BalsaLog(segmentBytes int64, mode vfs.Mode) Subject {
 		}
 		return b, nil
 	}}
+}
+
+// BalsaAhead is the same log with a writer of its own, as a server has it: while a batch is written and synced, the next one
+// is laid out.
+func BalsaAhead(segmentBytes int64, mode vfs.Mode) Subject {
+	alone := BalsaLog(segmentBytes, mode)
+	return Subject{Name: alone.Name + "-ahead", Open: func(dir string, shape Shape) (Log, error) {
+		log, err := alone.Open(dir, shape)
+		if err != nil {
+			return nil, err
+		}
+		a := &aheadLog{balsaLog: log.(*balsaLog), todo: make(chan *wal.Batch, 2), done: make(chan error, 2)}
+		a.writer.Go(a.write)
+		return a, nil
+	}}
+}
+
+type aheadLog struct {
+	*balsaLog
+	writer sync.WaitGroup
+	todo   chan *wal.Batch
+	done   chan error
+	out    []*wal.Batch // oldest first
+}
+
+func (a *aheadLog) write() {
+	for b := range a.todo {
+		err := b.Write()
+		if err == nil {
+			err = b.Sync()
+		}
+		a.done <- err
+	}
+}
+
+func (a *aheadLog) Start(records [][]byte) error {
+	for _, r := range records {
+		a.add(r)
+	}
+	b := a.log.Take()
+	a.out = append(a.out, b)
+	a.todo <- b
+	a.after(records)
+	return nil
+}
+
+func (a *aheadLog) Wait() error {
+	err := <-a.done
+	a.log.Release(a.out[0])
+	a.out = slices.Delete(a.out, 0, 1)
+	return err
+}
+
+func (a *aheadLog) Append(records [][]byte) error { return errors.Join(a.Start(records), a.Wait()) }
+
+func (a *aheadLog) Close() error {
+	close(a.todo)
+	a.writer.Wait()
+	return a.balsaLog.Close()
 }
 
 // keptBytes is how much of a log is not retired, at least; at most twice that.
@@ -82,16 +143,12 @@ func (b *balsaLog) grow(segmentBytes int64) error {
 	if segmentBytes == 0 {
 		segmentBytes = 64 << 20
 	}
-	piece := make([]byte, 32<<10)
+	pieces := slices.Repeat([][]byte{make([]byte, 32<<10)}, 32)
 	for written := int64(0); written < segmentBytes; written += 1 << 20 {
 		if err := b.log.Prepare(); err != nil {
 			return err
 		}
-		if err := b.write(func(add func([]byte)) {
-			for range 32 {
-				add(piece)
-			}
-		}); err != nil {
+		if err := b.write(pieces); err != nil {
 			return err
 		}
 	}
@@ -119,11 +176,13 @@ func (b *balsaLog) Begin(burst bool) error {
 }
 
 func (b *balsaLog) Append(records [][]byte) error {
-	err := b.write(func(add func([]byte)) {
-		for _, r := range records {
-			add(r)
-		}
-	})
+	err := b.write(records)
+	b.after(records)
+	return err
+}
+
+// after retires what is old enough, and wakes the filler where it is due.
+func (b *balsaLog) after(records [][]byte) {
 	if b.since += int64(len(records) * len(records[0])); b.since > keptBytes {
 		if b.mark > 0 {
 			b.log.Retire(b.mark)
@@ -136,13 +195,16 @@ func (b *balsaLog) Append(records [][]byte) error {
 		default:
 		}
 	}
-	return err
 }
 
-func (b *balsaLog) write(fill func(add func([]byte))) error {
-	fill(func(record []byte) {
-		b.log.Append(&wal.Entry{Index: b.log.Last() + 1, Term: 1, Kind: 2, Count: 1, RawBytes: uint32(len(record)), Body: record})
-	})
+func (b *balsaLog) add(record []byte) {
+	b.log.Append(&wal.Entry{Index: b.log.Last() + 1, Term: 1, Kind: 2, Count: 1, RawBytes: uint32(len(record)), Body: record})
+}
+
+func (b *balsaLog) write(records [][]byte) error {
+	for _, r := range records {
+		b.add(r)
+	}
 	batch := b.log.Take()
 	defer b.log.Release(batch)
 	if err := batch.Write(); err != nil {
@@ -179,11 +241,7 @@ func (c *LogConfig) recovery(ctx context.Context, place string) (LogRow, error) 
 	}
 	records := randomRecords(recoveryShape)
 	for written := int64(0); written < c.Recovery && err == nil && ctx.Err() == nil; {
-		err = b.write(func(add func([]byte)) {
-			for _, r := range records {
-				add(r)
-			}
-		})
+		err = b.write(records)
 		written += int64(recoveryShape.Record * recoveryShape.Batch)
 	}
 	if closed := b.Close(); err == nil {

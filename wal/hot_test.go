@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"balsa/wal/vfs"
 )
@@ -346,5 +347,19 @@ func BenchmarkHotCommit(b *testing.B) {
 				once()
 			}
 		})
+	}
+}
+
+// A batch lies where a disk takes it without a copy, however it grew.
+func TestBatchesLieInSectors(t *testing.T) {
+	var b []byte
+	for n := 1; n < 6<<20; n += n/3 + 1 {
+		b = grow(b, n-len(b))
+		if at := uintptr(unsafe.Pointer(unsafe.SliceData(b))); at%sectorBytes != 0 {
+			t.Fatalf("room for %d bytes begins at %#x", n, at)
+		}
+	}
+	if at := uintptr(unsafe.Pointer(unsafe.SliceData(zeros))); at%sectorBytes != 0 {
+		t.Fatalf("the zeros begin at %#x", at)
 	}
 }

@@ -96,19 +96,17 @@ func (h *header) size() int64 { return align(headerBytes+int64(h.body), recordAl
 
 func align(n, to int64) int64 { return (n + to - 1) &^ (to - 1) }
 
-// encode fills b[:128] but for what finish adds.
+// encode fills b[:128] but for what finish adds. It stores words of 8 bytes only: the checksum reads such words at once,
+// and a load waits for narrower stores that it covers to leave the processor's store buffer.
 func (h *header) encode(b []byte) {
 	b = b[:headerBytes]
-	le.PutUint64(b[8:], h.salt)
-	b[16], b[17], b[18], b[19] = byte(h.typ), h.flags, h.whiten, recordFormat
-	le.PutUint32(b[20:], h.body)
-	le.PutUint16(b[24:], uint16(h.at/recordAlign))
-	le.PutUint16(b[26:], uint16(h.batch/sectorBytes))
 	back := h.current - h.prevTerm
 	if h.prevTerm > h.current || back >= 1<<32-1 {
 		back = 1<<32 - 1
 	}
-	le.PutUint32(b[28:], uint32(back))
+	le.PutUint64(b[8:], h.salt)
+	le.PutUint64(b[16:], uint64(h.typ)|uint64(h.flags)<<8|uint64(h.whiten)<<16|recordFormat<<24|uint64(h.body)<<32)
+	le.PutUint64(b[24:], uint64(uint16(h.at/recordAlign))|uint64(uint16(h.batch/sectorBytes))<<16|back<<32)
 	le.PutUint64(b[32:], h.prev)
 	le.PutUint64(b[40:], uint64(h.synced))
 	le.PutUint64(b[48:], h.index)
@@ -118,27 +116,21 @@ func (h *header) encode(b []byte) {
 	le.PutUint64(b[80:], h.current)
 	le.PutUint64(b[88:], h.bodySum)
 	le.PutUint64(b[96:], uint64(h.time))
-	b[104], b[105] = h.kind, h.codec
-	le.PutUint16(b[106:], h.group)
-	le.PutUint32(b[108:], h.count)
-	le.PutUint32(b[112:], h.raw)
-	le.PutUint32(b[116:], h.generation)
-	le.PutUint16(b[120:], h.vote)
-	le.PutUint16(b[122:], h.foundings)
-	le.PutUint16(b[124:], uint16(h.number))
-	le.PutUint16(b[126:], 0)
+	le.PutUint64(b[104:], uint64(h.kind)|uint64(h.codec)<<8|uint64(h.group)<<16|uint64(h.count)<<32)
+	le.PutUint64(b[112:], uint64(h.raw)|uint64(h.generation)<<32)
+	le.PutUint64(b[120:], uint64(h.vote)|uint64(h.foundings)<<16|uint64(uint16(h.number))<<32)
 }
 
 // finishHeader adds what is known only when the batch is complete, and the checksum, which it returns.
 func finishHeader(b []byte, flags uint8, batch int64, records int, prev uint64, synced int64, last, lastTerm uint64) uint64 {
 	b = b[:headerBytes]
-	b[17] |= flags
-	le.PutUint16(b[126:], uint16(records))
-	le.PutUint16(b[26:], uint16(batch/sectorBytes))
+	le.PutUint64(b[16:], le.Uint64(b[16:])|uint64(flags)<<8)
+	le.PutUint64(b[24:], le.Uint64(b[24:])&^(0xFFFF<<16)|uint64(uint16(batch/sectorBytes))<<16)
 	le.PutUint64(b[32:], prev)
 	le.PutUint64(b[40:], uint64(synced))
 	le.PutUint64(b[64:], last)
 	le.PutUint64(b[72:], lastTerm)
+	le.PutUint64(b[120:], le.Uint64(b[120:])&^(0xFFFF<<48)|uint64(uint16(records))<<48)
 	sum := xxhash.Sum64(b[8:])
 	le.PutUint64(b, sum)
 	return sum
@@ -204,16 +196,23 @@ func (h *header) decodeFields(b []byte) {
 // metaBytes is what the portable checksum covers before the body: what the entry is.
 const metaBytes = 48
 
-func (e *Entry) encodeMeta(b []byte) {
+func (e *Entry) encodeMeta(b []byte) { // words of 8 bytes, as header.encode has it
 	b = b[:metaBytes]
 	le.PutUint64(b[0:], e.Index)
 	le.PutUint64(b[8:], e.Term)
-	b[16], b[17] = e.Kind, e.Codec
-	le.PutUint16(b[18:], e.Group)
-	le.PutUint32(b[20:], e.Count)
-	le.PutUint32(b[24:], e.RawBytes)
-	le.PutUint32(b[28:], uint32(len(e.Body)))
+	le.PutUint64(b[16:], uint64(e.Kind)|uint64(e.Codec)<<8|uint64(e.Group)<<16|uint64(e.Count)<<32)
+	le.PutUint64(b[24:], uint64(e.RawBytes)|uint64(uint32(len(e.Body)))<<32)
 	le.PutUint64(b[32:], uint64(e.Time))
+	le.PutUint64(b[40:], 0)
+}
+
+func (h *header) encodeMeta(b []byte) { // of an entry's header: the same bytes
+	b = b[:metaBytes]
+	le.PutUint64(b[0:], h.index)
+	le.PutUint64(b[8:], h.term)
+	le.PutUint64(b[16:], uint64(h.kind)|uint64(h.codec)<<8|uint64(h.group)<<16|uint64(h.count)<<32)
+	le.PutUint64(b[24:], uint64(h.raw)|uint64(h.body)<<32)
+	le.PutUint64(b[32:], uint64(h.time))
 	le.PutUint64(b[40:], 0)
 }
 
@@ -228,12 +227,12 @@ func Sum(e *Entry) uint64 {
 	return d.Sum64()
 }
 
-// sumInPlace is Sum of an entry whose body stands in rec behind the room of a header, of which it uses the end: one
-// pass over bytes in a row is twice as fast as a digest of two pieces.
-func sumInPlace(e *Entry, rec []byte) uint64 {
+// sumInPlace is Sum of the entry that h heads, whose body stands in rec behind the room of a header, of which it uses the
+// end: one pass over bytes in a row is twice as fast as a digest of two pieces.
+func (h *header) sumInPlace(rec []byte) uint64 {
 	from := headerBytes - metaBytes
-	e.encodeMeta(rec[from:])
-	return xxhash.Sum64(rec[from : headerBytes+len(e.Body)])
+	h.encodeMeta(rec[from:])
+	return xxhash.Sum64(rec[from : headerBytes+int(h.body)])
 }
 
 // entry gives the entry that h heads; its body is body.
@@ -259,8 +258,7 @@ func (h *header) recordFits(rec []byte) bool {
 	}
 	var kept [metaBytes]byte
 	copy(kept[:], rec[headerBytes-metaBytes:])
-	e := h.entry(body)
-	sum := sumInPlace(&e, rec)
+	sum := h.sumInPlace(rec)
 	copy(rec[headerBytes-metaBytes:], kept[:])
 	return sum == h.bodySum
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/bits"
 	"path"
 	"slices"
 	"sync/atomic"
@@ -158,8 +159,9 @@ func (l *Log) Append(e *Entry) {
 	if len(e.Body) > MaxBody {
 		panic(fmt.Sprintf("wal: entry %d has %d bytes, limit %d", e.Index, len(e.Body), MaxBody))
 	}
-	h := header{typ: TypeEntry, index: e.Index, term: e.Term, prevTerm: l.lastTerm, bodySum: e.Sum, time: e.Time,
-		kind: e.Kind, codec: e.Codec, group: e.Group, count: e.Count, raw: e.RawBytes}
+	var h header
+	h.typ, h.index, h.term, h.prevTerm, h.bodySum, h.time = TypeEntry, e.Index, e.Term, l.lastTerm, e.Sum, e.Time
+	h.kind, h.codec, h.group, h.count, h.raw = e.Kind, e.Codec, e.Group, e.Count, e.RawBytes
 	switch {
 	case e.Index == l.last+1 && e.Term >= l.lastTerm:
 	case e.Index <= l.last && l.isDamaged(e.Index) && l.termAt(e.Index) == e.Term:
@@ -266,7 +268,8 @@ func (l *Log) put(h *header, body []byte) loc {
 
 func (l *Log) encode(h *header, body []byte) loc {
 	b := l.pending
-	h.salt, h.body, h.stateMark = l.seg.salt, uint32(len(body)), l.stateMark
+	h.salt, h.body = l.seg.salt, uint32(len(body))
+	h.current, h.vote, h.generation, h.foundings, h.voteless = l.current, l.vote, l.generation, l.foundings, l.voteless
 	if len(body) == 0 && h.typ != TypeEntry {
 		h.bodySum = xxhash.Sum64(nil)
 	}
@@ -281,8 +284,7 @@ func (l *Log) encode(h *header, body []byte) loc {
 	rec := b.buf[pos:]
 	n := copy(rec[headerBytes:], body)
 	if h.bodySum == 0 && h.typ == TypeEntry {
-		e := h.entry(body)
-		h.bodySum = sumInPlace(&e, rec)
+		h.bodySum = h.sumInPlace(rec)
 	}
 	h.encode(rec)
 	whiten(rec[headerBytes:headerBytes+n], h.whiten)
@@ -382,9 +384,13 @@ func (l *Log) roll() {
 	l.encode(&h, nil)
 }
 
+// grow makes b longer by n bytes. Its room is a power of two: the allocator gives such pieces an address that is a multiple
+// of their size or of a page, and from there a disk takes them without a copy (vfs.Direct).
 func grow(b []byte, n int) []byte {
-	if len(b)+n > cap(b) {
-		b = slices.Grow(b, n)
+	if need := len(b) + n; need > cap(b) {
+		more := make([]byte, len(b), max(sectorBytes, 1<<bits.Len(uint(need-1))))
+		copy(more, b)
+		b = more
 	}
 	return b[:len(b)+n]
 }

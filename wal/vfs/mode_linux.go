@@ -50,7 +50,6 @@ func (s modeFS) with(f *osFile) (File, error) {
 			return nil, errors.Join(err, f.Close())
 		}
 		m.direct, m.to = d, d
-		m.room = alignedBytes(directRoom)
 	}
 	if s.mode == DSync || s.mode == DirectDSync {
 		return &dsyncFile{m}, nil
@@ -58,19 +57,25 @@ func (s modeFS) with(f *osFile) (File, error) {
 	return m, nil
 }
 
-// modeFile writes past the page cache what fits the blocks of a disk, through a buffer that lies right in memory; it
-// reads, and writes the rest, through the page cache. One goroutine writes.
+// modeFile writes past the page cache what fits the blocks of a disk: as it lies where the disk takes it from there, else
+// through a buffer of its own. It reads, and writes the rest, through the page cache. One goroutine writes.
 type modeFile struct {
 	osFile
 	direct *os.File // or nil
 	to     *os.File // where a write goes that fits
-	room   []byte
+	room   []byte   // made when it is needed first
+	strict bool     // the disk takes only what lies at multiples of directBlock
 }
 
 const (
-	directBlock = 4096 // where memory has to begin; offsets and lengths only have to fit the disk's own blocks
-	directRoom  = 1 << 20
+	directBlock = 4096 // where memory begins that every disk takes; offsets and lengths only have to fit the disk's own blocks
+	directRoom  = 256 << 10
 )
+
+// aligned says whether b begins at a multiple of to, a power of two.
+func aligned(b []byte, to uintptr) bool {
+	return uintptr(unsafe.Pointer(unsafe.SliceData(b)))&(to-1) == 0
+}
 
 func alignedBytes(n int) []byte {
 	b := make([]byte, n+directBlock)
@@ -83,18 +88,7 @@ func (f *modeFile) WriteAt(p []byte, off int64) (int, error) { return f.write(p,
 func (f *modeFile) write(p []byte, off int64, flags int) (int, error) {
 	done := 0
 	for done < len(p) {
-		piece, to := p[done:], f.to
-		if f.direct != nil {
-			if off%SectorBytes == 0 && len(piece)%SectorBytes == 0 {
-				piece = f.room[:copy(f.room, piece)]
-			} else {
-				to = f.File
-			}
-		}
-		n, err := pwrite(to, piece, off, flags)
-		if errors.Is(err, unix.EINVAL) && to == f.direct && f.direct != nil {
-			n, err = pwrite(f.File, piece, off, flags) // blocks of 4096
-		}
+		n, err := f.writePiece(p[done:], off, flags)
 		done += n
 		off += int64(n)
 		if err != nil {
@@ -102,6 +96,31 @@ func (f *modeFile) write(p []byte, off int64, flags int) (int, error) {
 		}
 	}
 	return done, nil
+}
+
+func (f *modeFile) writePiece(p []byte, off int64, flags int) (int, error) {
+	if f.direct == nil {
+		return pwrite(f.to, p, off, flags)
+	}
+	if off%SectorBytes != 0 || len(p)%SectorBytes != 0 {
+		return pwrite(f.File, p, off, flags)
+	}
+	if !f.strict && aligned(p, SectorBytes) || aligned(p, directBlock) {
+		n, err := pwrite(f.direct, p, off, flags)
+		if !errors.Is(err, unix.EINVAL) {
+			return n, err
+		}
+		f.strict = true
+	}
+	if f.room == nil {
+		f.room = alignedBytes(directRoom)
+	}
+	piece := f.room[:copy(f.room, p)]
+	n, err := pwrite(f.direct, piece, off, flags)
+	if errors.Is(err, unix.EINVAL) { // its blocks are larger than a sector
+		n, err = pwrite(f.File, piece, off, flags)
+	}
+	return n, err
 }
 
 func pwrite(f *os.File, p []byte, off int64, flags int) (int, error) {
