@@ -18,8 +18,8 @@ import (
 // doubt, and the same Write can be called again.
 var ErrFull = errors.New("wal: no space left for the next segment")
 
-// A piece is what one Fill writes and syncs: small, so that it never leaves the disk a heap of work before the writer's
-// next sync; larger the further the filler is behind, since a sync for each small one would never catch up.
+// A piece is what one Fill writes and waits for: small, so that it never leaves the disk a heap of work before the writer's
+// next sync; larger the further the filler is behind, since a wait for each small one would never catch up.
 const (
 	pieceBytes    = 256 << 10
 	maxPieceBytes = 4 << 20
@@ -247,7 +247,8 @@ func (s *spares) close() error {
 	return first
 }
 
-// maker makes the file of one segment: real zeros from done on, synced piece by piece, and then its name.
+// maker makes the file of one segment: real zeros, on their way to the disk piece by piece and synced at the end, and then
+// its name.
 type maker struct {
 	fs   vfs.FS
 	dir  string
@@ -299,12 +300,19 @@ func (m *maker) fill(n int64) error {
 	if err := writeZeros(m.file, m.done, to); err != nil {
 		return err
 	}
+	from := m.done
 	m.done = to
+	if w, ok := m.file.(vfs.WriteBacker); ok {
+		return w.WriteBack(from, to-from) // a flush for each piece would be one that the writer's own sync waits for
+	}
 	return m.file.Sync()
 }
 
-// finish gives the file its name, for good.
+// finish makes the zeros durable and gives the file its name, for good.
 func (m *maker) finish() error {
+	if err := m.file.Sync(); err != nil {
+		return err
+	}
 	if err := m.fs.Rename(m.unfinished(), path.Join(m.dir, segmentName(m.seq))); err != nil {
 		return err
 	}
@@ -333,9 +341,6 @@ func (m *maker) makeFirst(head []byte) error {
 	}
 	if err == nil {
 		_, err = m.file.WriteAt(head, 0)
-	}
-	if err == nil {
-		err = m.file.Sync()
 	}
 	if err == nil {
 		err = m.finish()

@@ -365,3 +365,46 @@ func TestModesWriteTheSame(t *testing.T) {
 		}
 	}
 }
+
+// A spare has its name only when its zeros are durable, in a new file and in a retired one: a power cut leaves zeros to its end.
+func TestASparesZerosAreDurableBeforeItsName(t *testing.T) {
+	for _, m := range []*vfs.Mem{vfs.NewMem(), vfs.NewMem().WithDSync()} {
+		src := source(3)
+		o := Options{FS: m, Dir: "log", SegmentBytes: MinSegmentBytes, Random: src.next}
+		if err := Create(o, []byte("f")); err != nil {
+			t.Fatal(err)
+		}
+		l, _, err := Open(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reused := 0
+		for i := range 60 {
+			add(t, l, 1, src.bytes(9000))
+			commit(t, l)
+			if i%8 == 7 {
+				l.Retire(l.Last() - 8)
+			}
+			before := l.spares.lowest.Load()
+			if err := l.Prepare(); err != nil {
+				t.Fatal(err)
+			}
+			if l.spares.lowest.Load() > before {
+				reused++
+			}
+			name := "log/" + segmentName(l.spares.prepared.Load())
+			f, err := m.Crash(func(int) int { return 0 }).OpenRead(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := make([]byte, l.sizeOf(l.spares.prepared.Load()))
+			if n, err := f.ReadAt(b, 0); n < len(b) || !isZero(b) {
+				t.Fatalf("%s after a power cut: %d of %d bytes, %v, zeros: %v", name, n, len(b), err, isZero(b))
+			}
+		}
+		if reused == 0 {
+			t.Fatal("no retired file was used again")
+		}
+		l.Close()
+	}
+}

@@ -13,3 +13,9 @@ type Reserver interface {
 
 // IsFull says whether an error means that there is no space left, or no more is allowed.
 func IsFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+// WriteBacker is a File whose bytes can be sent on their way to the disk, and waited for there, before a Sync makes them
+// durable. It costs neither a flush of the disk's cache nor a journal's transaction, and leaves the Sync little to do.
+type WriteBacker interface {
+	WriteBack(off, n int64) error
+}

@@ -72,7 +72,7 @@ func (m *Mem) Fail(hook func(op Op, name string, off int64, n int) error) {
 }
 
 // WithDSync has files that are made or opened from now on write and sync in one call (SyncWriter), as OSWith(DSync)
-// does; clones and what a crash leaves stay so.
+// does, and be written back (WriteBacker); clones and what a crash leaves stay so.
 func (m *Mem) WithDSync() *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -221,8 +221,11 @@ func (f *memFile) Sync() error {
 	return nil
 }
 
-// memDSyncFile is a memFile that implements SyncWriter.
+// memDSyncFile is a memFile that implements SyncWriter and WriteBacker.
 type memDSyncFile struct{ *memFile }
+
+// WriteBack implements WriteBacker by nothing: what is on its way may be lost yet.
+func (f memDSyncFile) WriteBack(int64, int64) error { return nil }
 
 // WriteSyncAt implements SyncWriter. To Mem.Fail it is a write, then a sync.
 func (f memDSyncFile) WriteSyncAt(p []byte, off int64) (int, error) {

@@ -19,6 +19,24 @@ func syncData(f *os.File) error {
 	}
 }
 
+// WriteBack implements WriteBacker. Where the system cannot, it does nothing: Sync then writes all. An error of the disk is
+// told by the next Sync too.
+func (f *osFile) WriteBack(off, n int64) error {
+	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+	for {
+		err := unix.SyncFileRange(int(f.Fd()), off, n, all)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ESPIPE):
+			return nil
+		case err != nil:
+			return fmt.Errorf("write back %d bytes at %d of %s: %w", n, off, f.Name(), err)
+		default:
+			return nil
+		}
+	}
+}
+
 // Reserve implements Reserver where the file system can.
 func (f *osFile) Reserve(size int64) error {
 	for {
