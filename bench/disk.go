@@ -44,8 +44,7 @@ const (
 	spaceNone                       // the file grows
 )
 
-// plainWay is what the log does unless it is told otherwise. The ways into zeros have the names of the modes that a log
-// can be written in.
+// plainWay is what all others are compared with. The ways into zeros have the names of the modes that a log can be written in.
 var plainWay = vfs.Buffered.String()
 
 var diskWays = []diskWay{
@@ -214,7 +213,7 @@ func (r *DiskRow) fill(j *journalCount) {
 	}
 }
 
-// worthIt is the part of the plain way's time that another must save before it is advised: less is noise.
+// worthIt is the part of the usual way's time that another must save before it is advised: less is noise.
 const worthIt = 0.05
 
 // judge picks the best way for the smallest size measured: that is what a log's sync mostly is.
@@ -226,20 +225,31 @@ func (r *DiskReport) judge() {
 			best = i
 		}
 	}
-	if r.Rows[best].TimesPlain > 1-worthIt {
-		best = 0
+	usual := r.usual()
+	if r.Rows[best].P50 > (1-worthIt)*r.Rows[usual].P50 {
+		best = usual
 	}
 	r.Best = r.Rows[best].Way
-	if best == 0 {
-		r.Advice = fmt.Sprintf("%s, as the log does unless told otherwise: no other way saves more than %.0f %% at %d bytes", r.Rows[0].About, worthIt*100, r.Rows[0].Bytes)
+	if best == usual {
+		r.Advice = fmt.Sprintf("%s, as the log does unless told otherwise: no other way saves more than %.0f %% at %d bytes", r.Rows[best].About, worthIt*100, r.Rows[0].Bytes)
 	} else {
-		r.Advice = fmt.Sprintf("%s takes %.2f of the time of pwrite and fdatasync at %d bytes: balsa serve --sync %s", r.Rows[best].About, r.Rows[best].TimesPlain, r.Rows[0].Bytes, r.Best)
+		r.Advice = fmt.Sprintf("%s takes %.2f of the time of %s at %d bytes: balsa serve --sync %s", r.Rows[best].About, r.Rows[best].P50/r.Rows[usual].P50, r.Rows[usual].About, r.Rows[0].Bytes, r.Best)
 	}
 	for i := range diskWays {
 		if row := &r.Rows[i]; diskWays[i].space == spaceNone && row.P50 > 0 {
 			r.Advice += fmt.Sprintf("; prepared space saves %.0f %% over appending", 100*(1-r.Rows[0].P50/row.P50))
 		}
 	}
+}
+
+// usual is the row, of the smallest size, of what the log does unless it is told otherwise.
+func (r *DiskReport) usual() int {
+	for i := range diskWays {
+		if row := &r.Rows[i]; row.Way == vfs.Direct.String() && row.Unsupported == "" && row.P50 > 0 {
+			return i
+		}
+	}
+	return 0
 }
 
 // WriteJSON writes the report as one object.

@@ -77,7 +77,7 @@ func TestTheLogIsMeasuredBesideItsFloor(t *testing.T) {
 	dir := t.TempDir()
 	report, err := RunLog(t.Context(), LogConfig{
 		Dir: dir, Records: []int{128}, Batches: []int{64}, Modes: []string{Burst, Sustained}, Duration: 40 * time.Millisecond, Trials: 2,
-		Recovery: 1 << 20, Subjects: []Subject{BalsaLog(1<<20, vfs.Buffered)}, Out: dir + "/out",
+		Recovery: 1 << 20, Subjects: []Subject{BalsaLog(1<<20, vfs.Auto)}, Out: dir + "/out",
 	})
 	if err != nil {
 		t.Fatal(err)

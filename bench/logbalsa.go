@@ -20,7 +20,7 @@ import (
 // beside it that makes the next segment while it writes. What is older than keptBytes is retired, as bases do.
 func BalsaLog(segmentBytes int64, mode vfs.Mode) Subject {
 	name := "balsa"
-	if mode != vfs.Buffered {
+	if mode != vfs.Auto {
 		name += "-" + mode.String()
 	}
 	return Subject{Name: name, Open: func(dir string, _ Shape) (Log, error) {
@@ -235,7 +235,7 @@ func (c *LogConfig) recovery(ctx context.Context, place string) (LogRow, error) 
 	fmt.Fprintf(c.Log, "recovery of %d bytes\n", c.Recovery)
 	dir := filepath.Join(place, "recovery")
 	defer os.RemoveAll(dir)
-	b, err := openBalsa(dir, 0, vfs.Buffered)
+	b, err := openBalsa(dir, 0, vfs.Auto)
 	if err != nil {
 		return LogRow{}, err
 	}
@@ -266,7 +266,7 @@ func timeRecovery(ctx context.Context, dir string, times int) (LogRow, error) {
 		row.Bytes += s.Written
 	}
 	t := tally{latency: newHistogram()}
-	o, err := logOptions(dir, 0, vfs.Buffered)
+	o, err := logOptions(dir, 0, vfs.Auto)
 	if err != nil {
 		return LogRow{}, err
 	}

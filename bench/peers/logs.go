@@ -14,7 +14,7 @@ import (
 
 // subjects are the logs beside the floor. Each as its makers ship it, synced after each batch.
 func subjects() []bench.Subject {
-	return []bench.Subject{bench.BalsaLog(0, vfs.Buffered), bench.BalsaAhead(0, vfs.Buffered), {Name: "etcd-wal", Open: again(openEtcdWAL)}, {Name: "raft-wal", Open: again(openRaftWAL)},
+	return []bench.Subject{bench.BalsaLog(0, vfs.Auto), bench.BalsaAhead(0, vfs.Auto), {Name: "etcd-wal", Open: again(openEtcdWAL)}, {Name: "raft-wal", Open: again(openRaftWAL)},
 		{Name: "tidwall-wal", Open: again(openTidwall)}, {Name: "pebble-record", Open: again(openPebble)}, {Name: "bbolt", Open: again(openBolt)}}
 }
 

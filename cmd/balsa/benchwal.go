@@ -60,7 +60,7 @@ Then it measures how fast a log is opened again, from a warm cache.`,
 	f.DurationVar(&c.Duration, "duration", 3*time.Second, "measured time of each row")
 	f.IntVar(&c.Trials, "trials", 10, "rounds that a row is divided into")
 	f.Var(&recovery, "recovery", "size of the log that is recovered, 0 for none")
-	f.StringSliceVar(&modes, "sync", []string{vfs.Buffered.String()}, "ways of writing, a subject each: buffered, dsync, direct, direct+dsync")
+	f.StringSliceVar(&modes, "sync", []string{vfs.Auto.String()}, "ways of writing, a subject each: auto, buffered, dsync, direct, direct+dsync")
 	f.BoolVar(&ahead, "ahead", true, "our log also as a server has it: the next batch is laid out while one is written and synced")
 	f.Var(&segment, "segment-size", "size of a log segment (default 64MiB)")
 	f.StringVar(&c.Out, "out", "", "a directory for report.json and report.html")

@@ -59,6 +59,7 @@ which bounds, and nothing else yet:
 
 --sync says how the log is written; balsa wal bench DIR measures which is best on a disk:
 
+  auto         direct where the file system can, else buffered
   buffered     pwrite, then fdatasync
   dsync        one pwritev2 with RWF_DSYNC, where the batch is one write
   direct       past the page cache (O_DIRECT), then fdatasync
@@ -154,7 +155,7 @@ func serve(cmd *cobra.Command, s *streams, o *serveFlags) error {
 }
 
 func newSync() *choice {
-	c := &choice{value: vfs.Buffered.String()}
+	c := &choice{value: vfs.Auto.String()}
 	for _, m := range vfs.Modes {
 		c.from = append(c.from, m.String())
 	}

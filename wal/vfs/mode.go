@@ -10,17 +10,18 @@ import (
 type Mode uint8
 
 const (
-	Buffered    Mode = iota // pwrite, fdatasync
+	Auto        Mode = iota // Direct where a file can be, else Buffered
+	Buffered                // pwrite, fdatasync
 	DSync                   // one pwritev2 with RWF_DSYNC
 	Direct                  // pwrite past the page cache (O_DIRECT), fdatasync
 	DirectDSync             // both
 )
 
 // Modes are all of them.
-var Modes = []Mode{Buffered, DSync, Direct, DirectDSync}
+var Modes = []Mode{Auto, Buffered, DSync, Direct, DirectDSync}
 
 func (m Mode) String() string {
-	names := [...]string{"buffered", "dsync", "direct", "direct+dsync"}
+	names := [...]string{"auto", "buffered", "dsync", "direct", "direct+dsync"}
 	if int(m) < len(names) {
 		return names[m]
 	}
@@ -42,5 +43,9 @@ func OSWith(m Mode) (FS, error) {
 	if m == Buffered {
 		return OS, nil
 	}
-	return osWith(m)
+	fs, err := osWith(m)
+	if m == Auto && errors.Is(err, ErrUnsupported) {
+		return OS, nil
+	}
+	return fs, err
 }

@@ -41,9 +41,11 @@ func (s modeFS) Open(name string) (File, error) {
 
 func (s modeFS) with(f *osFile) (File, error) {
 	m := &modeFile{osFile: *f, to: f.File}
-	if s.mode == Direct || s.mode == DirectDSync {
+	if s.mode == Auto || s.mode == Direct || s.mode == DirectDSync {
 		d, err := os.OpenFile(f.Name(), os.O_RDWR|unix.O_DIRECT, 0)
-		if errors.Is(err, unix.EINVAL) {
+		if refused := errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP); refused && s.mode == Auto {
+			return f, nil
+		} else if refused {
 			err = fmt.Errorf("open %s with O_DIRECT: %w", f.Name(), ErrUnsupported)
 		}
 		if err != nil {
@@ -65,6 +67,7 @@ type modeFile struct {
 	to     *os.File // where a write goes that fits
 	room   []byte   // made when it is needed first
 	strict bool     // the disk takes only what lies at multiples of directBlock
+	large  bool     // its blocks are larger than a sector: all goes through the page cache
 }
 
 const (
@@ -102,7 +105,7 @@ func (f *modeFile) writePiece(p []byte, off int64, flags int) (int, error) {
 	if f.direct == nil {
 		return pwrite(f.to, p, off, flags)
 	}
-	if off%SectorBytes != 0 || len(p)%SectorBytes != 0 {
+	if f.large || off%SectorBytes != 0 || len(p)%SectorBytes != 0 {
 		return pwrite(f.File, p, off, flags)
 	}
 	if !f.strict && aligned(p, SectorBytes) || aligned(p, directBlock) {
@@ -117,7 +120,8 @@ func (f *modeFile) writePiece(p []byte, off int64, flags int) (int, error) {
 	}
 	piece := f.room[:copy(f.room, p)]
 	n, err := pwrite(f.direct, piece, off, flags)
-	if errors.Is(err, unix.EINVAL) { // its blocks are larger than a sector
+	if errors.Is(err, unix.EINVAL) {
+		f.large = true
 		n, err = pwrite(f.File, piece, off, flags)
 	}
 	return n, err
