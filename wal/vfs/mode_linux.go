@@ -40,7 +40,7 @@ func (s modeFS) Open(name string) (File, error) {
 }
 
 func (s modeFS) with(f *osFile) (File, error) {
-	m := &modeFile{osFile: *f, to: f.File}
+	m := &modeFile{osFile: *f}
 	if s.mode == Auto || s.mode == Direct || s.mode == DirectDSync {
 		d, err := os.OpenFile(f.Name(), os.O_RDWR|unix.O_DIRECT, 0)
 		if refused := errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP); refused && s.mode == Auto {
@@ -51,7 +51,7 @@ func (s modeFS) with(f *osFile) (File, error) {
 		if err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
-		m.direct, m.to = d, d
+		m.direct = d
 	}
 	if s.mode == DSync || s.mode == DirectDSync {
 		return &dsyncFile{m}, nil
@@ -64,7 +64,6 @@ func (s modeFS) with(f *osFile) (File, error) {
 type modeFile struct {
 	osFile
 	direct *os.File // or nil
-	to     *os.File // where a write goes that fits
 	room   []byte   // made when it is needed first
 	strict bool     // the disk takes only what lies at multiples of directBlock
 	large  bool     // its blocks are larger than a sector: all goes through the page cache
@@ -102,10 +101,7 @@ func (f *modeFile) write(p []byte, off int64, flags int) (int, error) {
 }
 
 func (f *modeFile) writePiece(p []byte, off int64, flags int) (int, error) {
-	if f.direct == nil {
-		return pwrite(f.to, p, off, flags)
-	}
-	if f.large || off%SectorBytes != 0 || len(p)%SectorBytes != 0 {
+	if f.direct == nil || f.large || off%SectorBytes != 0 || len(p)%SectorBytes != 0 {
 		return pwrite(f.File, p, off, flags)
 	}
 	if !f.strict && aligned(p, SectorBytes) || aligned(p, directBlock) {

@@ -6,15 +6,17 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Whatever memory bytes lie in, whatever a disk takes, and whatever their offset and length: they are in the file.
 func TestDirectWritesTakeAnyMemory(t *testing.T) {
 	for _, mode := range []Mode{Direct, DirectDSync} {
-		for _, strict := range []bool{false, true} {
+		for _, disk := range []struct{ strict, large bool }{{false, false}, {true, false}, {true, true}} {
 			name := filepath.Join(t.TempDir(), "f")
 			f, m := openDirect(t, name, mode)
-			m.strict = strict
+			m.strict, m.large = disk.strict, disk.large
 			room, want := alignedBytes(2<<20), make([]byte, 4<<20)
 			for i := range room {
 				room[i] = byte(i*7 + i>>9 + 1)
@@ -45,7 +47,7 @@ func TestDirectWritesTakeAnyMemory(t *testing.T) {
 			}
 			got, err := os.ReadFile(name)
 			if err != nil || !bytes.Equal(got, want[:len(got)]) || len(got) < 1<<20 {
-				t.Fatalf("%s, strict %v: %d bytes, %v: not what was written", mode, strict, len(got), err)
+				t.Fatalf("%s, %+v: %d bytes, %v: not what was written", mode, disk, len(got), err)
 			}
 		}
 	}
@@ -67,16 +69,25 @@ func TestDirectWritesDoNotCopyWhatLiesRight(t *testing.T) {
 	}
 }
 
+// openDirect makes a file that is written past the page cache. It skips only where the file system itself refuses such a
+// file, asked without our code.
 func openDirect(t *testing.T, name string, mode Mode) (File, *modeFile) {
 	t.Helper()
+	probe, err := os.OpenFile(name+".probe", os.O_RDWR|os.O_CREATE|unix.O_DIRECT, 0o600)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+		t.Skipf("skipped: the file system of %s has no O_DIRECT: %v", name, err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := probe.Close(); err != nil {
+		t.Fatal(err)
+	}
 	s, err := OSWith(mode)
 	if err != nil {
 		t.Fatal(err)
 	}
 	f, err := s.Create(name)
-	if errors.Is(err, ErrUnsupported) {
-		t.Skipf("the file system of %s: %v", name, err)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,4 +95,13 @@ func openDirect(t *testing.T, name string, mode Mode) (File, *modeFile) {
 		return f, d.modeFile
 	}
 	return f, f.(*modeFile)
+}
+
+// Unless told otherwise, a file that can be written past the page cache is.
+func TestAutoIsDirectWhereItCanBe(t *testing.T) {
+	if f, m := openDirect(t, filepath.Join(t.TempDir(), "f"), Auto); m.direct == nil {
+		t.Fatal("through the page cache")
+	} else if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
