@@ -137,7 +137,7 @@ func TestASyncThatNeverEndsSilencesNobody(t *testing.T) {
 	disks[follower].hang()
 	s.put(pool[first.Leader-1], first.Cluster)
 	hello(t, pool[follower:follower+1]) // it has the entry by now, or will have it: it answers before, and goes on to
-	time.Sleep(20 * InlinePatience)
+	time.Sleep(20 * time.Duration(inlinePatience))
 	if r := hello(t, pool[follower:follower+1]); r.Leader != first.Leader {
 		t.Errorf("a follower whose sync hangs follows %d, want %d", r.Leader, first.Leader)
 	}

@@ -241,6 +241,52 @@ func TestASyncThatHangsDoesNotSilenceTheLeader(t *testing.T) {
 	}
 }
 
+// hearAlone has a server take what was asked of it, and nothing else happen: no follower hears, no batch is written.
+func (l *lab) hearAlone(n *Node) {
+	for _, f := range l.queue {
+		if l.id(f.to) == n.ID() {
+			n.Deliver(l.now, f.from, f.bytes)
+		}
+	}
+	l.queue = nil
+	n.Turn(l.now, true)
+	n.Out()
+}
+
+func TestALeaderSyncsInsideItsLoopWhatItWouldOnlyWaitFor(t *testing.T) {
+	puts := func(from, n uint64) (p []kv.Command) {
+		for i := range n {
+			p = append(p, kv.Command{Op: kv.Put, Seq: from + i, Key: []byte("a"), Value: []byte("1")})
+		}
+		return p
+	}
+	for _, c := range []struct {
+		commands uint64
+		want     bool
+	}{{1, true}, {inlineCommands, true}, {inlineCommands + 1, false}} {
+		l := newLab(t, 3, 3)
+		n := l.elect()
+		l.until(3e9, "all is committed", func() bool { return n.commit == n.tail.last && n.log.PendingBytes() == 0 && n.persist.inflight == nil })
+		l.queue = nil
+		l.request(n.ID(), puts(1, c.commands)...)
+		l.hearAlone(n)
+		if n.tail.last != n.commit+1 || n.Inline() != c.want {
+			t.Errorf("%d commands in %d entries: inline %v, want %v", c.commands, n.tail.last-n.commit, n.Inline(), c.want)
+		}
+		if n.Patience() > n.pace.heartbeat() {
+			t.Errorf("a leader may be silent for %d ns by its sync, its heartbeat is %d", n.Patience(), n.pace.heartbeat())
+		}
+		l.request(n.ID(), puts(1+c.commands, 1)...)
+		l.hearAlone(n)
+		if n.Inline() {
+			t.Error("with two entries to commit a leader syncs inside its loop")
+		}
+		if n.Batch() == nil || n.Inline() {
+			t.Error("with a batch out a leader syncs another inside its loop")
+		}
+	}
+}
+
 // SAFETY 7: --voters 1, grown or not: wiped, the first voter must not found a
 // second cluster while a server of the pool holds the list.
 func TestAWipedServerFoundsNoSecondCluster(t *testing.T) {

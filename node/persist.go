@@ -64,10 +64,35 @@ func (n *Node) Batch() *wal.Batch {
 }
 
 // Inline says that whoever drives the node may write and sync the next batch
-// itself: a follower has nothing else to do, for InlinePatience. A leader's sync
-// must never keep it from heartbeating, or from giving up leadership, so a
-// leader hands the batch to a writer.
-func (n *Node) Inline() bool { return n.persist.inflight == nil && !n.Leading() }
+// itself, for Patience: a follower, which has nothing else to do, and a leader
+// with nothing to commit but one entry of few commands, which would only wait. Else a
+// leader hands the batch to a writer, so that the next one is being made
+// meanwhile (decision 0002).
+func (n *Node) Inline() bool {
+	if n.persist.inflight != nil {
+		return false
+	}
+	if !n.Leading() || n.tail.last <= n.commit {
+		return true
+	}
+	e := n.tail.get(n.tail.last)
+	return n.tail.last == n.commit+1 && e != nil && e.Count <= inlineCommands
+}
+
+// inlineCommands is how many commands an entry has whose leader syncs it inside
+// its loop. Where more come at once, others come while it is synced.
+const inlineCommands = 4
+
+// Patience is how long the loop may be silent for its own sync, ns: a leader no
+// longer than it is ever silent.
+func (n *Node) Patience() int64 {
+	if n.core != nil && n.Leading() {
+		return min(inlinePatience, n.pace.heartbeat())
+	}
+	return inlinePatience
+}
+
+const inlinePatience = int64(10e6)
 
 // Persisted says how the batch ended. Only a sync that succeeded lets its
 // answers leave; the first one that failed ends the node (SAFETY 14).

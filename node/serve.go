@@ -31,6 +31,7 @@ type Config struct {
 	SegmentBytes int64
 	Sync         vfs.Mode      // how the log is written
 	Dedicated    bool          // the machine does nothing else
+	Sole         bool          // the process does nothing else: the loop keeps one of Go's processors, of two or more, to itself while it waits
 	Timeout      time.Duration // T
 	Heartbeat    time.Duration
 	Plain        bool // no offload of the sockets: a datagram is a datagram all the way
@@ -90,6 +91,7 @@ type shell struct {
 	batches  chan *wal.Batch // to the writer: at most one is out
 	finished chan finished   // from the writer
 	guard    guard
+	dedication
 	ended    chan error    // from the loop, whichever goroutine it is then
 	spares   chan struct{} // asks the filler for the next segment
 	filling  bool
@@ -139,7 +141,7 @@ func (s *shell) open() error {
 	if keys == nil && !addr.Addr().IsLoopback() && !c.Insecure {
 		return errors.Join(fmt.Errorf("listen on %s: %w: without --secret-file only 127.0.0.0/8 and ::1 are served, unless --insecure is said", listen, ErrNotLoopback), n.Close())
 	}
-	socket, err := udp.Listen(addr, udp.Options{Apart: true, Plain: c.Plain})
+	socket, err := udp.Listen(addr, udp.Options{Apart: true, Own: c.Sole, Plain: c.Plain})
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen on %s: %w", listen, err), n.Close())
 	}
@@ -174,6 +176,9 @@ func (s *shell) now() int64 { return s.clock.now() }
 func (s *shell) loop(ctx context.Context) error {
 	n := s.node
 	drained := false
+	var thread binding
+	defer thread.free()
+	s.dedication.settle(&s.config)
 	for {
 		wait := time.Time{} // do not block while something is known to be left
 		if drained {
@@ -202,6 +207,7 @@ func (s *shell) loop(ctx context.Context) error {
 			drained = false // hear what arrived meanwhile before any deadline
 		}
 		s.harm(ctx)
+		s.dedicate(now, &thread)
 		s.askSpare()
 		if n.Err() != nil {
 			return n.Err()

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"syscall"
 	"time"
@@ -51,11 +52,14 @@ Every flag is also an environment variable (BALSA_SEGMENT_SIZE for --segment-siz
 clients of the command line, too.
 
 How soon a silent leader is replaced follows from what disks and network are measured to take. --profile says between
-which bounds, and nothing else yet:
+which bounds, and what the server may do with processors:
 
-  shared      100 ms to 1 s: other work may stop this server for a while, and that is no reason to replace it
+  shared      100 ms to 1 s: other work may stop this server for a while, and that is no reason to replace it. It never
+              spins
   dedicated   12 ms to 200 ms, with heartbeats every 2 to 10 ms: for a machine, or a tuned virtual one, that does
-              nothing else. Give it to all servers of the cluster; on a busy machine it makes needless elections
+              nothing else. Give it to all servers of the cluster; on a busy machine it makes needless elections. The
+              loop is bound to one processor and spins for 0.2 ms before it waits; it gives both up for a time, and says
+              so, when it has to share that processor
 
 --sync says how the log is written; balsa wal bench DIR measures which is best on a disk:
 
@@ -146,9 +150,13 @@ func serve(cmd *cobra.Command, s *streams, o *serveFlags) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	logger := slog.New(o.handler(s.err))
+	if os.Getenv("GOMAXPROCS") == "" {
+		// The loop keeps one of Go's processors also while it waits, the writer and the filler may be inside the system with one each.
+		runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), 2) + 1)
+	}
 	err := node.Serve(ctx, node.Config{
 		Data: o.data, Listen: o.listen, Insecure: o.insecure, SecretFile: o.secretFile, Reload: reloads(ctx), SegmentBytes: int64(o.segment), Sync: syncMode(o.sync.value), Logger: logger, Chaos: o.chaos, Break: o.breakRule,
-		Dedicated: o.profile.value == "dedicated", Timeout: o.timeout, Heartbeat: o.heartbeat, Plain: o.offload.value == "off",
+		Dedicated: o.profile.value == "dedicated", Sole: runtime.GOMAXPROCS(0) > 1, Timeout: o.timeout, Heartbeat: o.heartbeat, Plain: o.offload.value == "off",
 		Ready: func(_ *node.Node, listen netip.AddrPort) { logger.Info("ready", "listen", listen, "data", o.data) },
 	})
 	return explainServe(o, err)

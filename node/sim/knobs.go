@@ -80,7 +80,7 @@ type knobs struct {
 	OneShot         bool
 	Datagram        int     // largest of servers and clients; 0: what loopback carries
 	Large           float64 // part of the puts with large values
-	Inline          bool    // followers write and sync inside their loop
+	Inline          bool    // servers write and sync inside their loop where they may
 	DrainFirst      bool    // finished batches are told before, or after, the inbox
 	SyncMin         int64
 	SyncMax         int64

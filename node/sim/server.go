@@ -383,10 +383,9 @@ func (s *server) inspectFounding(frames wire.Frames) {
 }
 
 // persist starts the node's next batch: written now, synced when its time has
-// passed. A follower's loop may block in it, though not for long; a leader's
-// never does.
+// passed. The loop may block in it, though not for long.
 func (s *server) persist() {
-	inline := s.node.Inline() && s.knobs.Inline
+	inline, patience := s.node.Inline() && s.knobs.Inline, s.node.Patience()
 	b := s.node.Batch()
 	if b == nil {
 		return
@@ -410,9 +409,9 @@ func (s *server) persist() {
 	}
 	s.blocked = inline
 	process := s.process
-	if inline && end-s.now > node.InlinePatience {
+	if inline && end-s.now > patience {
 		inline = false
-		s.after(node.InlinePatience, func() {
+		s.after(patience, func() {
 			if s.process == process { // the guard takes the loop over
 				s.blocked = false
 				s.wake(s.now)

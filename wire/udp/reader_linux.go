@@ -62,6 +62,9 @@ func (s *Socket) Receive(deadline time.Time) (int, error) {
 		return s.hand(), nil
 	}
 	r.n = 0
+	if s.own != nil {
+		return s.receiveOwn(deadline)
+	}
 	if deadline.IsZero() || s.woken.Load() {
 		s.woken.Store(false)
 		return s.poll()
@@ -192,9 +195,9 @@ func (r *reader) prepare(s *Socket) {
 			h.Control = &r.controls[i][0]
 		}
 	}
-	r.once = func(uintptr) { r.takeAll(s) }
+	r.once = func(uintptr) { r.takeAll(s, everyQueue) }
 	r.wait = func(uintptr) bool {
-		r.takeAll(s)
+		r.takeAll(s, everyQueue)
 		r.tries++
 		if r.errno != unix.EAGAIN {
 			return true

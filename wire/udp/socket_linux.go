@@ -23,8 +23,9 @@ type mmsghdr struct {
 
 // Socket is a bound UDP socket.
 type Socket struct {
-	file  *os.File // non-blocking, on the poller; its RawConn makes no garbage, unlike net's
+	file  *os.File // non-blocking, on the poller; its RawConn makes no garbage, unlike net's. nil with own
 	raw   syscall.RawConn
+	own   *own // past the poller; nil: by it
 	local netip.AddrPort
 	v6    bool
 
@@ -40,7 +41,8 @@ type Socket struct {
 	sleeping atomic.Bool // a Receive waits, or is about to, with its deadline set
 	closed   atomic.Bool
 
-	in reader
+	reading sync.Mutex // a Receive is under way, with own
+	in      reader
 
 	mu  sync.Mutex // of out
 	out writer
@@ -78,7 +80,13 @@ func (s *Socket) listenOne(addr netip.AddrPort, o Options) error {
 		return err
 	}
 	s.queues[0], s.queued = uintptr(fd), 1
-	return s.adopt(fd, addr)
+	if !o.Own {
+		return s.adopt(fd, addr)
+	}
+	if err = s.adoptOwn(); err != nil {
+		unix.Close(fd)
+	}
+	return err
 }
 
 func (s *Socket) open() (int, error) {
@@ -187,9 +195,28 @@ func (s *Socket) Counts() Counts { return s.counters.load() }
 // call. A hint: anyone on the path can forge it.
 func (s *Socket) Refused(visit func(netip.AddrPort)) { s.refused.take(visit) }
 
+// Spin has every Receive of a socket with Options.Own look again and again for so long before it waits; 0: not at
+// all. Only who receives may call it. On a processor that is shared it costs others more than it saves.
+func (s *Socket) Spin(d time.Duration) {
+	if s.own != nil {
+		s.own.spin = d
+	}
+}
+
+// BusyPoll has the system look at the card itself for so long when a queue is empty, where it can and we may.
+func (s *Socket) BusyPoll(d time.Duration) {
+	for _, fd := range s.queues[:s.queued] {
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BUSY_POLL, int(d.Microseconds()))
+	}
+}
+
 // Wake ends the Receive in progress, or the next one. Any goroutine may call it.
 func (s *Socket) Wake() {
-	if !s.woken.Swap(true) && s.sleeping.Load() {
+	switch {
+	case s.woken.Swap(true) || !s.sleeping.Load():
+	case s.own != nil:
+		s.own.rouse()
+	default:
 		_ = s.file.SetReadDeadline(time.Unix(1, 0)) // fails only when closed, which wakes too
 	}
 }
@@ -199,9 +226,19 @@ func (s *Socket) Close() error {
 	if s.closed.Swap(true) {
 		return ErrClosed
 	}
+	if s.own != nil {
+		return s.closeOwn()
+	}
 	err := s.file.Close() // returns when nobody works with the descriptors any more
-	for i := 0; s.queued > 1 && i < s.queued; i++ {
-		err = errors.Join(err, os.NewSyscallError("close", unix.Close(int(s.queues[i]))))
+	if s.queued > 1 {
+		err = errors.Join(err, s.closeQueues())
+	}
+	return err
+}
+
+func (s *Socket) closeQueues() (err error) {
+	for _, fd := range s.queues[:s.queued] {
+		err = errors.Join(err, os.NewSyscallError("close", unix.Close(int(fd))))
 	}
 	return err
 }

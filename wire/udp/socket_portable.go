@@ -135,6 +135,12 @@ func (s *Socket) Send(p []wire.Packet) error {
 	return nil
 }
 
+// Spin does nothing here.
+func (s *Socket) Spin(time.Duration) {}
+
+// BusyPoll does nothing here.
+func (s *Socket) BusyPoll(time.Duration) {}
+
 // Wake ends the Receive in progress, or the next one. Any goroutine may call it.
 func (s *Socket) Wake() {
 	if !s.woken.Swap(true) && s.sleeping.Load() {

@@ -61,6 +61,10 @@ func (s *Socket) listenApart(addr netip.AddrPort, o Options) (err error) {
 	if err = steer(fds[0]); err != nil {
 		return err
 	}
+	if o.Own {
+		s.queues, s.queued = [2]uintptr{uintptr(fds[0]), uintptr(fds[1])}, 2
+		return s.adoptOwn()
+	}
 	if fds[2], err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return os.NewSyscallError("epoll_create1", err)
 	}
@@ -109,20 +113,29 @@ func steer(fd int) error {
 	return nil
 }
 
-// takeAll fills the slots from every queue, without waiting.
-func (r *reader) takeAll(s *Socket) {
+// everyQueue names all queues, whatever is known of them.
+const everyQueue = 1<<serversQueue | 1<<clientsQueue
+
+// takeAll fills the slots from the queues named, without waiting.
+func (r *reader) takeAll(s *Socket, queues uint) {
 	r.more = false
 	if s.queued == 1 {
 		r.got, r.errno = r.take(s, s.queues[0], 0, Batch)
 		r.more = r.got == Batch
 		return
 	}
-	servers, e := r.take(s, s.queues[serversQueue], 0, Batch-leastSlots)
+	servers, e := 0, syscall.Errno(unix.EAGAIN)
+	if queues&(1<<serversQueue) != 0 {
+		servers, e = r.take(s, s.queues[serversQueue], 0, Batch-leastSlots)
+	}
 	if e != 0 && e != unix.EAGAIN {
 		r.got, r.errno = 0, e
 		return
 	}
-	clients, f := r.take(s, s.queues[clientsQueue], servers, Batch-servers)
+	clients, f := 0, syscall.Errno(unix.EAGAIN)
+	if queues&(1<<clientsQueue) != 0 {
+		clients, f = r.take(s, s.queues[clientsQueue], servers, Batch-servers)
+	}
 	r.got, r.more = servers+clients, servers == Batch-leastSlots || clients == Batch-servers
 	switch {
 	case r.got > 0 || e == 0: // e: a refusal to be told

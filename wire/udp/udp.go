@@ -37,6 +37,7 @@ type Options struct {
 	SendBuffer    int // bytes asked for, SO_SNDBUF (4 MiB)
 
 	Apart bool // a server's: clients' datagrams wait in a queue of their own, where the system can
+	Own   bool // the process lives for this socket: Receive waits past the runtime's poller, where the system can
 	Plain bool // no offload, neither in sending nor in receiving: the kill switch
 }
 

@@ -23,7 +23,7 @@ func refusedBy(s *Socket) (list []netip.AddrPort) {
 
 func TestARefusalEndsReceiveAndIsTold(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
-		a, err := Listen(netip.MustParseAddrPort(addr), Options{Apart: apart})
+		a, err := Listen(netip.MustParseAddrPort(addr), kind)
 		if err != nil {
 			t.Logf("%s: %v", addr, err)
 			continue
@@ -122,7 +122,7 @@ func TestARefusalNeverHidesDataThatIsThere(t *testing.T) {
 
 func TestSendAndReceiveDoNotAllocate(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
-		a, err := Listen(netip.MustParseAddrPort(addr), Options{Apart: apart})
+		a, err := Listen(netip.MustParseAddrPort(addr), kind)
 		if err != nil {
 			t.Logf("%s: %v", addr, err)
 			continue

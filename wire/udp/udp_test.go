@@ -14,12 +14,12 @@ import (
 	"balsa/wire"
 )
 
-// apart has the tests use sockets with two queues, as a server's.
-var apart bool
+// kind is the kind of socket that the tests use: a client's, unless a test runs them again.
+var kind Options
 
 func listen(t testing.TB, addr string) *Socket {
 	t.Helper()
-	s, err := Listen(netip.MustParseAddrPort(addr), Options{Apart: apart})
+	s, err := Listen(netip.MustParseAddrPort(addr), kind)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func receive(t testing.TB, s *Socket, n int) (got [][]byte, from []netip.AddrPor
 
 func TestDatagramsOfEverySizePassOnBothFamilies(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
-		a, err := Listen(netip.MustParseAddrPort(addr), Options{Apart: apart})
+		a, err := Listen(netip.MustParseAddrPort(addr), kind)
 		if err != nil && addr[0] == '[' {
 			t.Logf("no IPv6 here: %v", err)
 			continue
@@ -79,7 +79,7 @@ func TestDatagramsOfEverySizePassOnBothFamilies(t *testing.T) {
 }
 
 func TestAnyAddressTakesBothFamiliesAndTellsIPv4AsSuch(t *testing.T) {
-	b, err := Listen(netip.MustParseAddrPort("[::]:0"), Options{Apart: apart})
+	b, err := Listen(netip.MustParseAddrPort("[::]:0"), kind)
 	if err != nil {
 		t.Skipf("no IPv6 here: %v", err)
 	}
@@ -205,7 +205,7 @@ func TestCloseEndsAReceive(t *testing.T) {
 
 func TestAnAddressInUseIsTold(t *testing.T) {
 	s := listen(t, "127.0.0.1:0")
-	if other, err := Listen(s.LocalAddr(), Options{Apart: apart}); err == nil {
+	if other, err := Listen(s.LocalAddr(), kind); err == nil {
 		other.Close()
 		t.Fatal("bound twice")
 	} else if !bytes.Contains([]byte(err.Error()), []byte(s.LocalAddr().String())) {

@@ -29,8 +29,15 @@ func (s *Socket) Send(p []wire.Packet) error {
 		n := w.fill(p)
 		p = p[n:]
 		w.errno = 0
-		if err := s.raw.Control(w.send); err != nil {
-			return s.failed(err)
+		switch {
+		case s.own == nil:
+			if err := s.raw.Control(w.send); err != nil {
+				return s.failed(err)
+			}
+		case s.closed.Load(): // Close takes the lock before it gives the descriptors back
+			return ErrClosed
+		default:
+			w.flush(0)
 		}
 		w.release()
 		if w.errno != 0 {
