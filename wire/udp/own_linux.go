@@ -68,10 +68,7 @@ func (s *Socket) receiveOwn(deadline time.Time) (int, error) {
 		return 0, s.failed(os.NewSyscallError("ppoll", e))
 	}
 	r := &s.in
-	r.got, r.errno, r.more = 0, 0, false
-	if ready != 0 {
-		r.takeReady(s, ready)
-	}
+	r.takeReady(s, ready)
 	return s.collect()
 }
 

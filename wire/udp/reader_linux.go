@@ -27,13 +27,9 @@ type reader struct {
 	bufs     []byte // Batch slots; untouched pages cost nothing
 	control  int    // bytes of each of controls that the kernel may use; 0 without offload
 
-	got    int // slots filled
-	slot   int // first of them that is not all handed out
-	offset int // bytes of it that are
-	from   netip.AddrPort
-	views  [Batch]view
-	n      int  // of views
-	more   bool // the socket may hold more than was taken
+	inboxes [2]inbox
+	views   [Batch]view
+	n       int // of views
 
 	armed time.Time // the read deadline that the poller has; zero = unknown
 	tries int
@@ -41,6 +37,20 @@ type reader struct {
 	wait  func(fd uintptr) bool // made once, so that no call makes a closure
 	once  func(fd uintptr)
 }
+
+// inbox is the slots of one queue. What is left in one keeps nothing out of the other.
+type inbox struct {
+	first, most int // its slots
+
+	got    int // of them filled
+	slot   int // the first of them that is not all handed out
+	offset int // bytes of it that are
+	from   netip.AddrPort
+	more   bool // the queue may hold more than was taken
+}
+
+// left says that something taken is not handed out yet.
+func (b *inbox) left() bool { return b.slot < b.got }
 
 // view is a datagram in its slot.
 type view struct {
@@ -58,10 +68,13 @@ const controlBytes = 64
 // more at the deadline: datagrams that wait there are never passed over for a timer.
 func (s *Socket) Receive(deadline time.Time) (int, error) {
 	r := &s.in
-	if r.slot < r.got {
-		return s.hand(), nil
-	}
 	r.n = 0
+	if r.inboxes[serversQueue].left() || r.inboxes[clientsQueue].left() {
+		if s.queued == 1 {
+			return s.hand(), nil
+		}
+		deadline = time.Time{} // of the other queue something may be there
+	}
 	if s.own != nil {
 		return s.receiveOwn(deadline)
 	}
@@ -83,7 +96,7 @@ func (s *Socket) Receive(deadline time.Time) (int, error) {
 		s.woken.Store(false)
 		return s.poll()
 	}
-	r.tries, r.got, r.errno = 0, 0, 0
+	r.tries, r.errno = 0, 0
 	err := s.raw.Read(r.wait)
 	s.sleeping.Store(false)
 	if s.woken.Swap(false) {
@@ -101,7 +114,7 @@ func (s *Socket) Receive(deadline time.Time) (int, error) {
 
 // poll takes what is there without waiting, whatever the read deadline says.
 func (s *Socket) poll() (int, error) {
-	s.in.got, s.in.errno = 0, 0
+	s.in.errno = 0
 	if err := s.raw.Control(s.in.once); err != nil {
 		return 0, s.failed(err)
 	}
@@ -110,49 +123,60 @@ func (s *Socket) poll() (int, error) {
 
 // collect begins to hand out what the kernel gave.
 func (s *Socket) collect() (int, error) {
-	r := &s.in
-	r.slot, r.offset = 0, 0
-	if r.errno != 0 && r.errno != unix.EAGAIN {
-		return 0, fmt.Errorf("udp: receive at %s: %w", s.local, os.NewSyscallError("recvmmsg", r.errno))
+	if e := s.in.errno; e != 0 && e != unix.EAGAIN {
+		return 0, fmt.Errorf("udp: receive at %s: %w", s.local, os.NewSyscallError("recvmmsg", e))
 	}
 	return s.hand(), nil
 }
 
-// hand gives the next Batch of what lies in the slots. What a slot had no room for is
-// dropped, and so is what came joined without a word on how to part it.
+// hand gives the next Batch of what lies in the slots: servers' first, though some is always
+// of clients if there is any.
 func (s *Socket) hand() int {
 	r := &s.in
 	r.n = 0
-	for ; r.slot < r.got && r.n < Batch; r.slot, r.offset = r.slot+1, 0 {
-		h := &r.hdrs[r.slot].hdr
-		size, total := 0, int(r.hdrs[r.slot].n)
+	if s.queued > 1 {
+		s.handFrom(&r.inboxes[serversQueue], Batch-leastSlots)
+		s.handFrom(&r.inboxes[clientsQueue], Batch)
+	} else {
+		s.handFrom(&r.inboxes[serversQueue], Batch)
+	}
+	s.counters.received.Add(uint64(r.n))
+	return r.n
+}
+
+// handFrom adds views of one queue's slots until there are so many. What a slot had no room
+// for is dropped, and so is what came joined without a word on how to part it.
+func (s *Socket) handFrom(b *inbox, most int) {
+	r := &s.in
+	for ; b.left() && r.n < most; b.slot, b.offset = b.slot+1, 0 {
+		at := b.first + b.slot
+		h := &r.hdrs[at].hdr
+		size, total := 0, int(r.hdrs[at].n)
 		if h.Flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
 			s.truncated.Add(1)
 			continue
 		}
 		if h.Controllen > 0 {
-			size = joinedSize(r.controls[r.slot][:min(int(h.Controllen), controlBytes)])
+			size = joinedSize(r.controls[at][:min(int(h.Controllen), controlBytes)])
 		}
 		if size <= 0 || size >= total {
 			size = max(1, total) // one by itself, perhaps of no bytes
-		} else {
+		} else if b.offset == 0 {
 			s.counters.joined.Add(1)
 		}
-		if r.offset == 0 {
-			r.from = r.names[r.slot].get()
+		if b.offset == 0 {
+			b.from = r.names[at].get()
 		}
-		for r.n < Batch && (r.offset < total || r.offset == 0) {
-			n := min(size, total-r.offset)
-			r.views[r.n] = view{r.from, r.slot*slotBytes + r.offset, n}
+		for r.n < most && (b.offset < total || b.offset == 0) {
+			n := min(size, total-b.offset)
+			r.views[r.n] = view{b.from, at*slotBytes + b.offset, n}
 			r.n++
-			r.offset += size
+			b.offset += size
 		}
-		if r.offset < total {
-			break // the batch is full in the midst of a slot
+		if b.offset < total {
+			return // the batch is full in the midst of a slot
 		}
 	}
-	s.counters.received.Add(uint64(r.n))
-	return r.n
 }
 
 // joinedSize is the size of the datagrams that the system joined into one, from the
@@ -166,8 +190,13 @@ func joinedSize(control []byte) int {
 	return 0
 }
 
-// Drained says that the last Receive left nothing in the socket that was there when it looked.
-func (s *Socket) Drained() bool { return s.in.slot >= s.in.got && !s.in.more }
+// Drained says that the last Receive left nothing in the socket that was there when it
+// looked; of one with two queues, nothing of servers: no flood of clients' holds up who
+// waits for silence.
+func (s *Socket) Drained() bool {
+	b := &s.in.inboxes[serversQueue]
+	return !b.left() && !b.more
+}
 
 // Datagram is the i-th datagram of the last Receive, and where it came from. The bytes
 // are valid until the next Receive.
@@ -183,6 +212,11 @@ func (r *reader) prepare(s *Socket) {
 	r.bufs = make([]byte, Batch*slotBytes)
 	if s.offload.receive {
 		r.control = controlBytes
+	}
+	r.inboxes[serversQueue].most = Batch
+	if s.queued > 1 {
+		r.inboxes[serversQueue].most = Batch / 2
+		r.inboxes[clientsQueue] = inbox{first: Batch / 2, most: Batch / 2}
 	}
 	for i := range r.hdrs {
 		r.iovs[i].Base = &r.bufs[i*slotBytes]
@@ -209,6 +243,35 @@ func (r *reader) prepare(s *Socket) {
 			s.counters.waits.Add(1)
 		}
 		return over
+	}
+}
+
+// takeAll fills the slots from the queues named, without waiting; one whose slots are not all
+// handed out keeps them.
+func (r *reader) takeAll(s *Socket, queues uint) {
+	any, refused := false, false
+	r.errno = unix.EAGAIN
+	for i := range s.queued {
+		b := &r.inboxes[i]
+		switch {
+		case b.left():
+			any = true
+			continue
+		case queues&(1<<i) == 0:
+			b.got, b.slot, b.offset, b.more = 0, 0, 0, false
+			continue
+		}
+		var e syscall.Errno
+		b.got, e = r.take(s, s.queues[i], b.first, b.most)
+		b.slot, b.offset, b.more = 0, 0, b.got == b.most
+		any, refused = any || b.got > 0, refused || b.got == 0 && e == 0
+		if e != 0 && e != unix.EAGAIN {
+			r.errno = e
+			return
+		}
+	}
+	if any || refused {
+		r.errno = 0
 	}
 }
 

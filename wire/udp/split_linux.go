@@ -30,7 +30,8 @@ const (
 	sourceOffset = 8
 
 	// leastSlots of a Receive are left to clients, however many datagrams of servers (or
-	// of who says so) there are.
+	// of who says so) there are. Each queue has half of the slots that the kernel fills, so
+	// that what is left of a flood's runs does not keep the other queue from being looked at.
 	leastSlots = Batch / 4
 )
 
@@ -115,35 +116,6 @@ func steer(fd int) error {
 
 // everyQueue names all queues, whatever is known of them.
 const everyQueue = 1<<serversQueue | 1<<clientsQueue
-
-// takeAll fills the slots from the queues named, without waiting.
-func (r *reader) takeAll(s *Socket, queues uint) {
-	r.more = false
-	if s.queued == 1 {
-		r.got, r.errno = r.take(s, s.queues[0], 0, Batch)
-		r.more = r.got == Batch
-		return
-	}
-	servers, e := 0, syscall.Errno(unix.EAGAIN)
-	if queues&(1<<serversQueue) != 0 {
-		servers, e = r.take(s, s.queues[serversQueue], 0, Batch-leastSlots)
-	}
-	if e != 0 && e != unix.EAGAIN {
-		r.got, r.errno = 0, e
-		return
-	}
-	clients, f := 0, syscall.Errno(unix.EAGAIN)
-	if queues&(1<<clientsQueue) != 0 {
-		clients, f = r.take(s, s.queues[clientsQueue], servers, Batch-servers)
-	}
-	r.got, r.more = servers+clients, servers == Batch-leastSlots || clients == Batch-servers
-	switch {
-	case r.got > 0 || e == 0: // e: a refusal to be told
-		r.errno = 0
-	default:
-		r.errno = f
-	}
-}
 
 // bind binds, and notes the address that came of it.
 func (s *Socket) bind(fd int, addr netip.AddrPort) error {

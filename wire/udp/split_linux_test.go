@@ -160,3 +160,43 @@ func TestEitherQueueWakesAReceive(t *testing.T) {
 		}
 	}
 }
+
+// Runs of clients' datagrams lie in the slots, many more than one Receive gives: what a server says meanwhile comes
+// with the next, and whoever waits for servers' silence is not held up by clients.
+func TestWhatIsLeftOfAFloodKeepsNoServerWaiting(t *testing.T) {
+	defer func() { kind = Options{} }()
+	for name, o := range map[string]Options{"poller": {Apart: true}, "own": {Apart: true, Own: true}} {
+		kind = o
+		a, b := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+		if !b.Apart() {
+			t.Skip("this kernel has no filter for sockets that share an address")
+		}
+		var flood []wire.Packet
+		for range 4 * Batch {
+			flood = append(flood, wire.Packet{To: b.LocalAddr(), Bytes: datagram(wire.ClientNode, 100)})
+		}
+		for range 8 {
+			if err := a.Send(flood); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for round := range 8 {
+			if n, err := b.Receive(time.Time{}); n == 0 || err != nil {
+				t.Fatalf("%s: %d, %v", name, n, err)
+			}
+			if !b.Drained() {
+				t.Fatalf("%s: round %d: clients' datagrams stand for servers'", name, round)
+			}
+			if err := a.Send([]wire.Packet{{To: b.LocalAddr(), Bytes: datagram(3, 100)}}); err != nil {
+				t.Fatal(err)
+			}
+			n, err := b.Receive(far())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d, _ := b.Datagram(0); n < 2 || binary.LittleEndian.Uint16(d[sourceOffset:]) != 3 {
+				t.Fatalf("%s: round %d: of %d datagrams the first is not the server's", name, round, n)
+			}
+		}
+	}
+}
