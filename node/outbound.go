@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -44,19 +45,25 @@ type destination struct {
 
 // peer is where a server of the configuration or the pool is reached.
 type peer struct {
-	id      uint16
-	addr    string
-	to      netip.AddrPort // not valid while the name does not resolve
-	triedAt int64
-	newest  uint8  // key that it holds, as it says; 0: it has not spoken yet
-	tries   uint64 // datagrams sealed for it without knowing that
-	path    *wire.Path
-	limit   int  // largest datagram there, as the path was when this turn's first was begun
-	member  bool // of the newest configuration, or of the one that it replaces, or the one it is to become
-	voter   bool // the same
+	id     uint16
+	addr   string
+	to     netip.AddrPort // not valid while the name does not resolve
+	tryAt  int64          // when its name is to be resolved again
+	newest uint8          // key that it holds, as it says; 0: it has not spoken yet
+	tries  uint64         // datagrams sealed for it without knowing that
+	path   *wire.Path
+	limit  int  // largest datagram there, as the path was when this turn's first was begun
+	member bool // of the newest configuration, or of the one that it replaces, or the one it is to become
+	voter  bool // the same
 }
 
-const resolveAgain = 1e9 // ns between attempts to resolve a name
+// A name is resolved again, ns after it was last: an attempt asks whoever looks names up, and
+// does not wait.
+const (
+	resolveSoon  = int64(20e6) // it is being looked up
+	resolveAgain = int64(1e9)  // it was not found
+	resolveOften = int64(10e9) // it was; its host may move
+)
 
 func (o *outbound) init(n *Node) {
 	o.n = n
@@ -130,13 +137,15 @@ func (o *outbound) place(id uint16, addr string) {
 }
 
 func (p *peer) resolve(n *Node, now int64) {
-	p.triedAt = now
 	to, err := n.o.Resolve(p.addr)
-	if err != nil {
+	p.tryAt = now + resolveOften
+	switch {
+	case errors.Is(err, ErrResolving):
+		p.tryAt = now + resolveSoon
+	case err != nil:
+		p.tryAt = now + resolveAgain
 		n.logger.Warn("a server's address does not resolve; trying again", "server", p.id, "addr", p.addr, "err", err)
-		return
-	}
-	if p.to != to {
+	case p.to != to:
 		p.to = to
 		n.out.newPath(p)
 	}
@@ -149,7 +158,7 @@ func (o *outbound) peerAt(now int64, id uint16) netip.AddrPort {
 		if p.id != id {
 			continue
 		}
-		if !p.to.IsValid() && now-p.triedAt >= resolveAgain {
+		if now >= p.tryAt {
 			p.resolve(o.n, now)
 			o.fitEntries()
 		}

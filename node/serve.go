@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"balsa/wal"
@@ -51,7 +51,11 @@ var ErrNotLoopback = errors.New("not a loopback address")
 func Serve(ctx context.Context, c Config) error {
 	s := shell{config: c, clock: newClock(sinceBoot), finished: make(chan finished, 1), batches: make(chan *wal.Batch, 1), spares: make(chan struct{}, 1),
 		ended: make(chan error, 1), stopping: make(chan struct{}), keys: make(chan *wire.Keys, 1)}
-	if err := s.open(); err != nil {
+	looking, cancelled := context.WithCancel(ctx)
+	defer s.names.all.Wait()
+	defer cancelled()
+	s.names = resolver{lookup: lookUp, told: s.heard, ctx: looking, names: map[string]*name{}}
+	if err := s.open(ctx); err != nil {
 		return err
 	}
 	stop := context.AfterFunc(ctx, s.socket.Wake)
@@ -101,6 +105,9 @@ type shell struct {
 	filled   chan error
 	keys     chan *wire.Keys // read again
 	synced   uint64          // batches handed to the disk
+	names    resolver
+	heardAt  int64       // Socket.Heard when the deadline had not passed yet
+	opened   atomic.Bool // socket is there
 }
 
 type finished struct {
@@ -108,7 +115,7 @@ type finished struct {
 	err   error
 }
 
-func (s *shell) open() error {
+func (s *shell) open(ctx context.Context) error {
 	c := &s.config
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -123,7 +130,7 @@ func (s *shell) open() error {
 		}
 	}
 	n, err := Open(Options{
-		FS: c.fs, Dir: c.Data, Resolve: resolve, Random: random, KeyHash: seededHash(), SegmentBytes: c.SegmentBytes,
+		FS: c.fs, Dir: c.Data, Resolve: s.names.resolve, Random: random, KeyHash: seededHash(), SegmentBytes: c.SegmentBytes,
 		Dedicated: c.Dedicated, Timeout: int64(c.Timeout), Heartbeat: int64(c.Heartbeat), Chaos: c.Chaos, Break: c.Break, Logger: c.Logger,
 		Each: together, Keys: keys,
 	}, s.now())
@@ -134,7 +141,7 @@ func (s *shell) open() error {
 	if listen == "" {
 		listen = n.Address()
 	}
-	addr, err := resolve(listen)
+	addr, err := lookUp(ctx, listen)
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen on %s: %w", listen, err), n.Close())
 	}
@@ -147,7 +154,15 @@ func (s *shell) open() error {
 	}
 	tellSocket(c.Logger, socket)
 	s.node, s.socket, s.filled = n, socket, make(chan error, 1)
+	s.opened.Store(true)
 	return nil
+}
+
+// heard has the loop look again at what it could not do. Any goroutine may say so.
+func (s *shell) heard() {
+	if s.opened.Load() {
+		s.socket.Wake()
+	}
 }
 
 // tellSocket says what the system gave, and warns where it is less than what a burst of
@@ -195,7 +210,7 @@ func (s *shell) loop(ctx context.Context) error {
 		}
 		s.socket.Refused(func(to netip.AddrPort) { n.Refused(now, to) })
 		s.collect(now)
-		drained = s.socket.Drained()
+		drained = s.socket.Drained() || s.heardAll(now)
 		n.Turn(now, drained)
 		if err := s.flush(); err != nil {
 			return err
@@ -217,6 +232,22 @@ func (s *shell) loop(ctx context.Context) error {
 			return s.flush()
 		}
 	}
+}
+
+// heardAll says that all has been heard that lay in the socket when the deadline
+// passed, though the socket is never drained: who floods it faster than the loop
+// reads must not keep it from heartbeating, or from standing.
+func (s *shell) heardAll(now int64) bool {
+	heard := s.socket.Heard()
+	if now < s.node.deadline() {
+		s.heardAt = heard
+		return false
+	}
+	if heard-s.heardAt < s.socket.Capacity() {
+		return false
+	}
+	s.heardAt = heard
+	return true
 }
 
 // leave hands leadership over before the server stops, so that no request
@@ -436,19 +467,6 @@ func (s *shell) harm(ctx context.Context) {
 
 // crashCode is what a shell tells of a process that SIGKILL ended.
 const crashCode = 137
-
-// resolve turns HOST:PORT, a name or a number, into an address to send to.
-func resolve(addr string) (netip.AddrPort, error) {
-	if ap, err := netip.ParseAddrPort(addr); err == nil {
-		return ap, nil
-	}
-	u, err := net.ResolveUDPAddr("udp", addr)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	ap := u.AddrPort()
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
-}
 
 // random draws what must not be guessed: incarnations, boots, cluster ids.
 func random() uint64 {

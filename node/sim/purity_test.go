@@ -31,7 +31,7 @@ var driven = []struct {
 	{"balsa/kv", nil},
 	{"balsa/kv/client", []string{"client.go", "status.go", "chaos.go", "changing.go"}},
 	{"balsa/wal", nil},
-	{"balsa/node", []string{"serve.go", "guard.go", "clock.go"}},
+	{"balsa/node", []string{"serve.go", "guard.go", "clock.go", "resolve.go", "dedicate.go"}},
 	{"balsa/node/sim", nil},
 }
 

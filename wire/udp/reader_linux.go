@@ -28,6 +28,7 @@ type reader struct {
 	control  int    // bytes of each of controls that the kernel may use; 0 without offload
 
 	inboxes [2]inbox
+	heard   int64 // see Heard
 	views   [Batch]view
 	n       int // of views
 
@@ -198,6 +199,18 @@ func (s *Socket) Drained() bool {
 	return !b.left() && !b.more
 }
 
+// Heard is how many bytes of the kernel's buffer, at least, all that was received from
+// servers has taken there. When it has grown by Capacity, all has been heard that lay there
+// before: so who never finds a flooded socket drained knows at some time, too.
+func (s *Socket) Heard() int64 { return s.in.heard }
+
+// Capacity is how many bytes of datagrams the kernel's buffer holds, with its own of each.
+func (s *Socket) Capacity() int64 { return 2 * int64(s.sizes[0]) }
+
+// leastCharge is what the kernel charges at least for what it queues, however small: its own
+// bookkeeping alone is more.
+const leastCharge = 512
+
 // Datagram is the i-th datagram of the last Receive, and where it came from. The bytes
 // are valid until the next Receive.
 func (s *Socket) Datagram(i int) ([]byte, netip.AddrPort) {
@@ -264,6 +277,11 @@ func (r *reader) takeAll(s *Socket, queues uint) {
 		var e syscall.Errno
 		b.got, e = r.take(s, s.queues[i], b.first, b.most)
 		b.slot, b.offset, b.more = 0, 0, b.got == b.most
+		if i == serversQueue {
+			for at := b.first; at < b.first+b.got; at++ {
+				r.heard += max(leastCharge, int64(r.hdrs[at].n))
+			}
+		}
 		any, refused = any || b.got > 0, refused || b.got == 0 && e == 0
 		if e != 0 && e != unix.EAGAIN {
 			r.errno = e

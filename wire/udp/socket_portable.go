@@ -30,10 +30,11 @@ type Socket struct {
 	sleeping atomic.Bool
 	closed   atomic.Bool
 
-	buf  []byte
-	n    int // bytes of the datagram
-	got  int // 0 or 1
-	from netip.AddrPort
+	buf   []byte
+	n     int // bytes of the datagram
+	got   int // 0 or 1
+	heard int64
+	from  netip.AddrPort
 }
 
 // Listen binds addr. Errors are the operator's.
@@ -97,12 +98,19 @@ func (s *Socket) Receive(deadline time.Time) (int, error) {
 	s.n, s.got = n, 1
 	s.from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 	s.counters.received.Add(1)
+	s.heard += int64(n)
 	return 1, nil
 }
 
 // Drained says that the last Receive found nothing: it takes one datagram at a time, and
 // only an empty socket proves that no other waits.
 func (s *Socket) Drained() bool { return s.got == 0 }
+
+// Heard is how many bytes of the system's buffer, at least, all that was received has taken there.
+func (s *Socket) Heard() int64 { return s.heard }
+
+// Capacity is how many bytes the system's buffer may hold: it is not read back here, so what was asked for.
+func (s *Socket) Capacity() int64 { return 2 * DefaultBuffer }
 
 // Apart says that there is one queue for all.
 func (s *Socket) Apart() bool { return false }
