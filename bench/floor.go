@@ -231,8 +231,8 @@ func Help(args []string, in io.Reader, out io.Writer) error {
 			}
 		}
 		return nil
-	case len(args) == 1 && args[0] == "echo":
-		return echo(ctx, out)
+	case len(args) == 1 && strings.HasPrefix(args[0], "echo"):
+		return echo(ctx, args[0], out)
 	case len(args) == 2 && args[0] == "follower":
 		return rawFollower(ctx, args[1], out)
 	case len(args) >= 2 && args[0] == "leader":

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -22,8 +23,8 @@ import (
 )
 
 // The wire suite measures datagrams on loopback, without servers: what one costs when many leave and arrive at once, by
-// the ways that this system has, beside the kernel's bare sendto and recvfrom; and how long one takes to another process
-// and back, beside a bare ping-pong. Cases take turns in short rounds, so that what else the machine does hits all.
+// the ways that this system has, beside the kernel's bare sendto and recvfrom and the standard library; and how long one takes
+// to another process and back, beside a bare ping-pong, by each way that the other end may wait. Cases take turns in short rounds, so that what else the machine does hits all.
 
 // WireConfig says what to measure.
 type WireConfig struct {
@@ -58,7 +59,7 @@ type WireSettings struct {
 // WireRow is datagrams of one size, sent and received on one thread. Processor time is of both ends.
 type WireRow struct {
 	Suite     string  `json:"suite"`
-	Case      string  `json:"case"` // bare, mmsg, offload
+	Case      string  `json:"case"` // bare, library, mmsg, offload
 	Size      int     `json:"size"`
 	PerSecond float64 `json:"datagrams_per_s"`
 	CPU       float64 `json:"cpu_ns_per_datagram"`
@@ -68,7 +69,7 @@ type WireRow struct {
 // TripRow is a datagram to another process and back, one at a time.
 type TripRow struct {
 	Suite     string  `json:"suite"`
-	Case      string  `json:"case"` // round-trip-bare, round-trip
+	Case      string  `json:"case"` // round-trip-bare, round-trip, -own, -spin
 	P50       float64 `json:"p50_us"`
 	P90       float64 `json:"p90_us"`
 	P99       float64 `json:"p99_us"`
@@ -141,7 +142,7 @@ func (r *WireReport) bursts(ctx context.Context, c *WireConfig, size int) error 
 			w.close()
 		}
 	}()
-	for _, open := range []func(*WireReport, int) (*way, error){bareWay, mmsgWay, offloadWay} {
+	for _, open := range []func(*WireReport, int) (*way, error){bareWay, libraryWay, mmsgWay, offloadWay} {
 		w, err := open(r, size)
 		if err != nil {
 			return err
@@ -184,6 +185,38 @@ func (w *way) round(ctx context.Context, long time.Duration) error {
 	return ctx.Err()
 }
 
+// libraryWay is the standard library: a call for each datagram, on the runtime's poller.
+func libraryWay(_ *WireReport, size int) (*way, error) {
+	here := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}
+	x, err := net.ListenUDP("udp4", here)
+	if err != nil {
+		return nil, err
+	}
+	y, err := net.ListenUDP("udp4", here)
+	if err != nil {
+		return nil, errors.Join(err, x.Close())
+	}
+	_ = y.SetReadBuffer(4 << 20) // a burst may be large; refused, it is told by what is lost
+	to := y.LocalAddr().(*net.UDPAddr).AddrPort()
+	out, in := make([]byte, size), make([]byte, size)
+	return &way{name: "library", close: func() error { return errors.Join(x.Close(), y.Close()) }, burst: func() error {
+		for range wireBurst {
+			if _, err := x.WriteToUDPAddrPort(out, to); err != nil {
+				return err
+			}
+		}
+		if err := y.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+			return err
+		}
+		for range wireBurst {
+			if _, _, err := y.ReadFromUDPAddrPort(in); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}, nil
+}
+
 func mmsgWay(_ *WireReport, size int) (*way, error) {
 	return socketWay("mmsg", size, udp.Options{Plain: true}, nil)
 }
@@ -224,35 +257,57 @@ func socketWay(name string, size int, o udp.Options, r *WireReport) (*way, error
 	}}, nil
 }
 
-// trips measures both round trips in turns.
+// echoWay is how the other end of a round trip waits: on the runtime's poller as a client, past it as a server, or
+// spinning first as one with a processor of its own.
+type echoWay struct {
+	trip, helper string
+	options      udp.Options
+	spin         time.Duration
+}
+
+// echoes are the ways in which the other end of a round trip waits.
+var echoes = []echoWay{
+	{"round-trip", "echo", udp.Options{}, 0},
+	{"round-trip-own", "echo-own", udp.Options{Own: true}, 0},
+	{"round-trip-spin", "echo-spin", udp.Options{Own: true}, 200 * time.Microsecond},
+}
+
+// trips measures all round trips in turns.
 func (r *WireReport) trips(ctx context.Context, c *WireConfig) error {
-	bare, ours := newHistogram(), newHistogram()
+	bare, ours := newHistogram(), make([]*hdrhistogram.Histogram, len(echoes))
 	raw := Config{Helper: c.Helper}
+	for i := range ours {
+		ours[i] = newHistogram()
+	}
 	for range wireRounds {
 		h, err := raw.raw(ctx, "", 0, c.Duration/wireRounds)
 		if err != nil {
 			return err
 		}
 		bare.Merge(h)
-		if err := c.pings(ctx, ours, c.Duration/wireRounds); err != nil {
-			return err
+		for i, e := range echoes {
+			if err := c.pings(ctx, e.helper, ours[i], c.Duration/wireRounds); err != nil {
+				return err
+			}
 		}
 	}
-	for _, t := range []struct {
-		name string
-		h    *hdrhistogram.Histogram
-	}{{"round-trip-bare", bare}, {"round-trip", ours}} {
-		r.Trips = append(r.Trips, TripRow{
-			Suite: "wire", Case: t.name, P50: microseconds(t.h.ValueAtQuantile(50)), P90: microseconds(t.h.ValueAtQuantile(90)), P99: microseconds(t.h.ValueAtQuantile(99)),
-			Max: microseconds(t.h.Max()), TimesBare: float64(t.h.ValueAtQuantile(50)) / float64(bare.ValueAtQuantile(50)),
-		})
+	r.trip("round-trip-bare", bare, bare)
+	for i, e := range echoes {
+		r.trip(e.trip, ours[i], bare)
 	}
 	return nil
 }
 
+func (r *WireReport) trip(name string, h, bare *hdrhistogram.Histogram) {
+	r.Trips = append(r.Trips, TripRow{
+		Suite: "wire", Case: name, P50: microseconds(h.ValueAtQuantile(50)), P90: microseconds(h.ValueAtQuantile(90)), P99: microseconds(h.ValueAtQuantile(99)),
+		Max: microseconds(h.Max()), TimesBare: float64(h.ValueAtQuantile(50)) / float64(bare.ValueAtQuantile(50)),
+	})
+}
+
 // pings asks an echo in another process, over our sockets, one datagram at a time.
-func (c *WireConfig) pings(ctx context.Context, latency *hdrhistogram.Histogram, long time.Duration) error {
-	h, err := startHelper(c.Helper("echo"))
+func (c *WireConfig) pings(ctx context.Context, helper string, latency *hdrhistogram.Histogram, long time.Duration) error {
+	h, err := startHelper(c.Helper(helper))
 	if err != nil {
 		return err
 	}
@@ -289,11 +344,13 @@ func (c *WireConfig) pings(ctx context.Context, latency *hdrhistogram.Histogram,
 }
 
 // echo is the other end of it, in a process of its own.
-func echo(ctx context.Context, out io.Writer) error {
-	s, err := udp.Listen(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0), udp.Options{})
+func echo(ctx context.Context, helper string, out io.Writer) error {
+	e := echoes[slices.IndexFunc(echoes, func(e echoWay) bool { return e.helper == helper })]
+	s, err := udp.Listen(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0), e.options)
 	if err != nil {
 		return err
 	}
+	s.Spin(e.spin)
 	defer context.AfterFunc(ctx, s.Wake)()
 	fmt.Fprintln(out, s.LocalAddr())
 	var answers []wire.Packet
@@ -334,7 +391,7 @@ func (r *WireReport) WriteText(out io.Writer) error {
 		return err
 	}
 	s := &r.Settings
-	_, err := fmt.Fprintf(out, "\nloopback, bursts of %d, %d rounds in turns; a datagram's cost is of sending and receiving it, on one thread, without a wake-up\nbare: sendto and recvfrom, a call a datagram; mmsg: a call a burst; offload: segmentation %v, coalescing %v\n",
+	_, err := fmt.Fprintf(out, "\nloopback, bursts of %d, %d rounds in turns; a datagram's cost is of sending and receiving it, on one thread, without a wake-up\nbare: sendto and recvfrom, a call a datagram; library: the same by the standard library; mmsg: a call a burst; offload: segmentation %v, coalescing %v\nround trips: the other end waits on the runtime's poller, as clients do; own: past it, as servers do; spin: looks for 0.2 ms before it waits, as the dedicated profile does\n",
 		s.Burst, s.Rounds, s.Segmentation, s.Coalescing)
 	return err
 }
