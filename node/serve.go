@@ -171,7 +171,7 @@ func tellSocket(l *slog.Logger, s *udp.Socket) {
 	receive, send := s.Buffers()
 	parts, joins := s.Offload()
 	l.Info("socket", "listen", s.LocalAddr(), "receive_buffer", receive, "send_buffer", send, "segmentation", parts, "coalescing", joins, "clients_apart", s.Apart())
-	if receive < udp.DefaultBuffer || send < udp.DefaultBuffer {
+	if receive > 0 && receive < udp.DefaultBuffer || send > 0 && send < udp.DefaultBuffer { // 0: this system does not say
 		l.Warn("the system grants smaller socket buffers than asked for; bursts will be lost and sent again: raise net.core.rmem_max and net.core.wmem_max, or grant CAP_NET_ADMIN",
 			"receive_buffer", receive, "send_buffer", send, "want", udp.DefaultBuffer)
 	}

@@ -31,6 +31,7 @@ type reader struct {
 	heard   int64 // see Heard
 	views   [Batch]view
 	n       int // of views
+	bytes   int // of them
 
 	armed time.Time // the read deadline that the poller has; zero = unknown
 	tries int
@@ -135,21 +136,22 @@ func (s *Socket) collect() (int, error) {
 func (s *Socket) hand() int {
 	r := &s.in
 	r.n = 0
+	r.bytes = 0
 	if s.queued > 1 {
-		s.handFrom(&r.inboxes[serversQueue], Batch-leastSlots)
-		s.handFrom(&r.inboxes[clientsQueue], Batch)
+		s.handFrom(&r.inboxes[serversQueue], Batch-leastSlots, BatchBytes-leastBytes)
+		s.handFrom(&r.inboxes[clientsQueue], Batch, BatchBytes)
 	} else {
-		s.handFrom(&r.inboxes[serversQueue], Batch)
+		s.handFrom(&r.inboxes[serversQueue], Batch, BatchBytes)
 	}
 	s.counters.received.Add(uint64(r.n))
 	return r.n
 }
 
-// handFrom adds views of one queue's slots until there are so many. What a slot had no room
+// handFrom adds views of one queue's slots until there are so many, or so many bytes. What a slot had no room
 // for is dropped, and so is what came joined without a word on how to part it.
-func (s *Socket) handFrom(b *inbox, most int) {
+func (s *Socket) handFrom(b *inbox, most, mostBytes int) {
 	r := &s.in
-	for ; b.left() && r.n < most; b.slot, b.offset = b.slot+1, 0 {
+	for ; b.left() && r.n < most && r.bytes < mostBytes; b.slot, b.offset = b.slot+1, 0 {
 		at := b.first + b.slot
 		h := &r.hdrs[at].hdr
 		size, total := 0, int(r.hdrs[at].n)
@@ -168,10 +170,11 @@ func (s *Socket) handFrom(b *inbox, most int) {
 		if b.offset == 0 {
 			b.from = r.names[at].get()
 		}
-		for r.n < most && (b.offset < total || b.offset == 0) {
+		for r.n < most && r.bytes < mostBytes && (b.offset < total || b.offset == 0) {
 			n := min(size, total-b.offset)
 			r.views[r.n] = view{b.from, at*slotBytes + b.offset, n}
 			r.n++
+			r.bytes += n
 			b.offset += size
 		}
 		if b.offset < total {

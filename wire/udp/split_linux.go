@@ -33,6 +33,7 @@ const (
 	// of who says so) there are. Each queue has half of the slots that the kernel fills, so
 	// that what is left of a flood's runs does not keep the other queue from being looked at.
 	leastSlots = Batch / 4
+	leastBytes = BatchBytes / 4
 )
 
 // listenApart opens both sockets. An error leaves none.

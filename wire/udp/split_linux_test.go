@@ -25,7 +25,7 @@ func TestTwoQueuesAreASocketLikeAnyOther(t *testing.T) {
 func asAnyOther(t *testing.T) {
 	for name, test := range map[string]func(*testing.T){
 		"sizes": TestDatagramsOfEverySizePassOnBothFamilies, "families": TestAnyAddressTakesBothFamiliesAndTellsIPv4AsSuch,
-		"batches": TestMoreThanABatchComesOutInSeveral, "deadline": TestReceiveLooksAtTheSocketWhateverTheDeadline, "wake": TestNoWakeIsLost,
+		"batches": TestMoreThanABatchComesOutInSeveral, "bytes": TestABatchIsBoundedInBytes, "deadline": TestReceiveLooksAtTheSocketWhateverTheDeadline, "wake": TestNoWakeIsLost,
 		"early wake": TestAWakeBeforeReceiveEndsTheNextOneOnly, "close": TestCloseEndsAReceive, "in use": TestAnAddressInUseIsTold,
 		"nowhere": TestAPacketThatCanNotGoAnywhereIsALoss, "senders": TestManySendersShareASocket, "refusal": TestARefusalEndsReceiveAndIsTold,
 		"refusal wakes": TestARefusalWakesAReceiveThatWaits, "dead": TestADeadDestinationCostsALiveOneNothing,

@@ -22,6 +22,9 @@ import (
 // Batch is the most datagrams that one Receive gives.
 const Batch = 64
 
+// BatchBytes bounds them together: the datagram that reaches it is the last of a batch, so that no turn of who receives is long.
+const BatchBytes = 256 << 10
+
 // slotBytes holds the largest datagram we take; a larger one is counted and dropped.
 const slotBytes = 64 << 10
 

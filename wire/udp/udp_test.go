@@ -120,6 +120,29 @@ func TestMoreThanABatchComesOutInSeveral(t *testing.T) {
 	}
 }
 
+func TestABatchIsBoundedInBytes(t *testing.T) {
+	a, b := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+	const n = 20
+	out := make([]wire.Packet, 0, n)
+	for range n {
+		out = append(out, wire.Packet{To: b.LocalAddr(), Bytes: make([]byte, wire.MaxDatagram)})
+	}
+	if err := a.Send(out); err != nil {
+		t.Fatal(err)
+	}
+	got := 0
+	for deadline := far(); got < n; {
+		k, err := b.Receive(deadline)
+		if err != nil || k == 0 {
+			t.Fatal(k, err)
+		}
+		if k > 1 && (k-1)*wire.MaxDatagram >= BatchBytes {
+			t.Fatalf("%d datagrams of %d bytes at once", k, wire.MaxDatagram)
+		}
+		got += k
+	}
+}
+
 func TestReceiveLooksAtTheSocketWhateverTheDeadline(t *testing.T) {
 	a, b := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
 	for _, deadline := range []time.Time{{}, time.Now().Add(-time.Hour), far()} {
