@@ -179,7 +179,7 @@ func (n *Node) decodeRaft(m *raft.Message, kind wire.Kind, p []byte) bool {
 		m.Kind, m.Term, m.Match, m.LastIndex = raft.Ack, f.Term, f.Match, f.Last
 		m.EchoBoot, m.EchoRound, m.EchoSeq, m.EchoTimeout = f.EchoBoot, f.EchoRound, f.EchoSeq, f.EchoTimeout
 		m.Reject, m.RejectPrev, m.Hint, m.HintTerm = f.Reject, f.RejectPrev, f.Hint, f.HintTerm
-		m.Disk, m.Full = f.Disk, f.Full
+		m.Held, m.Disk, m.Full = f.Held, f.Disk, f.Full
 	case wire.KindVote:
 		var f wire.Vote
 		if f.Decode(p) != nil {
@@ -276,7 +276,12 @@ func (n *Node) decodeAppend(m *raft.Message, p []byte) bool {
 // knew is taken as long as there is some, and the entries that a leader cannot do without always: it could not even
 // serve reads.
 func (n *Node) keepWhatFits() {
-	bytes := 0
+	held := n.core.HeldBytes() // they go into the log as soon as the gap is filled
+	if held > 0 && !n.log.Fits(held) {
+		n.core.ForgetHeld()
+		held = 0
+	}
+	bytes := held
 	for i := range n.entries {
 		e := &n.entries[i]
 		if bytes += e.Size; e.Kind != raft.NoOp && e.Kind != raft.Configuring && !n.log.Fits(bytes) {

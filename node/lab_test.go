@@ -29,15 +29,16 @@ type lab struct {
 	packets          uint64 // numbers the client's datagrams
 	queue            []flight
 	changes          []wire.MemberChangeReply
-	answers          []answer                                   // what the client got
-	drop             func(from, to uint16, kind wire.Kind) bool // of datagrams that hold such a frame
-	held             map[uint16]*wal.Batch                      // theirs
-	datagram         int                                        // largest datagram of servers started from now on; 0: by the address
-	mtu              int                                        // between servers; longer ones vanish; 0: none
-	silent           bool                                       // dead servers send no ICMP
-	stuck            map[uint16]bool                            // servers whose syncs do not end
-	leases           bool                                       // servers made from now on found a cluster with leases
-	ends             error                                      // what may end a server
+	answers          []answer                                             // what the client got
+	drop             func(from, to uint16, kind wire.Kind) bool           // of datagrams that hold such a frame
+	lose             func(to uint16, kind wire.Kind, payload []byte) bool // the same, by what the frame says
+	held             map[uint16]*wal.Batch                                // theirs
+	datagram         int                                                  // largest datagram of servers started from now on; 0: by the address
+	mtu              int                                                  // between servers; longer ones vanish; 0: none
+	silent           bool                                                 // dead servers send no ICMP
+	stuck            map[uint16]bool                                      // servers whose syncs do not end
+	leases           bool                                                 // servers made from now on found a cluster with leases
+	ends             error                                                // what may end a server
 	ended            []error
 	moved            map[uint16]netip.AddrPort // servers that are elsewhere now
 }
@@ -186,6 +187,9 @@ func (l *lab) turn(step int64) {
 	for _, f := range queue {
 		if n := l.nodes[l.id(f.to)]; n != nil {
 			n.Deliver(l.now, f.from, f.bytes)
+			for i := range f.bytes {
+				f.bytes[i] = 0xee // it was borrowed
+			}
 		} else if l.id(f.to) == labClient {
 			l.hear(f)
 		} else if sender := l.nodes[l.id(f.from)]; sender != nil && !l.silent {
@@ -233,7 +237,7 @@ func (l *lab) batch(id uint16, n *Node) *wal.Batch {
 
 func (l *lab) collect(id uint16, n *Node) {
 	for _, p := range n.Out() {
-		if l.drop != nil && l.dropped(id, p) {
+		if (l.drop != nil || l.lose != nil) && l.dropped(id, p) {
 			continue
 		}
 		if l.mtu > 0 && len(p.Bytes) > l.mtu && labID(p.To) != labClient {
@@ -249,11 +253,11 @@ func (l *lab) dropped(id uint16, p wire.Packet) bool {
 		l.t.Fatalf("server %d sent what does not open: %v", id, err)
 	}
 	for {
-		kind, _, ok := frames.Next()
+		kind, payload, ok := frames.Next()
 		if !ok {
 			return false
 		}
-		if l.drop(id, l.id(p.To), kind) {
+		if l.drop != nil && l.drop(id, l.id(p.To), kind) || l.lose != nil && l.lose(l.id(p.To), kind, payload) {
 			return true
 		}
 	}

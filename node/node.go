@@ -84,6 +84,7 @@ type Node struct {
 	// Inbound, reused from datagram to datagram.
 	entries     []raft.Entry
 	views       []wire.Entry
+	held        held              // entries that came before those they follow
 	parts       *wire.Reassembler // of servers; clients can't take their room
 	clientParts *wire.Reassembler
 	judged      bool // this datagram's requests: whether they are a repetition is known

@@ -319,7 +319,8 @@ func (n *Node) send(now int64, m *raft.Message) {
 		n.sendAppend(now, to, m)
 	case raft.Ack:
 		f := wire.Ack{Term: m.Term, EchoBoot: m.EchoBoot, EchoRound: m.EchoRound, EchoSeq: m.EchoSeq, Match: m.Match,
-			Last: m.LastIndex, RejectPrev: m.RejectPrev, Hint: m.Hint, HintTerm: m.HintTerm, EchoTimeout: m.EchoTimeout, Reject: m.Reject, Disk: m.Disk, Full: m.Full}
+			Last: m.LastIndex, RejectPrev: m.RejectPrev, Hint: m.Hint, HintTerm: m.HintTerm, EchoTimeout: m.EchoTimeout, Reject: m.Reject,
+			Held: m.Held, Disk: m.Disk, Full: m.Full}
 		f.Encode(n.out.must(to, m.To, wire.KindAck, f.Size()))
 	case raft.Vote:
 		f := wire.Vote{Pre: m.Pre, Transfer: m.Transfer, Term: m.Term, LastIndex: m.LastIndex, LastTerm: m.LastTerm, Probe: m.Probe, AskBoot: n.boot}

@@ -22,6 +22,9 @@ func (n *Node) absorb(now int64) {
 		n.persist.hardPending = true
 		n.log.SetHardState(n.persist.hard)
 	}
+	for i := range e.Holds {
+		n.held.put(&n.views[e.Holds[i].Ref])
+	}
 	for i := range e.Ops {
 		n.logOp(now, &e.Ops[i])
 	}
@@ -53,7 +56,7 @@ func (n *Node) logOp(now int64, op *raft.LogOp) {
 		}
 		return
 	}
-	e := n.bodyOf(now, &op.Entry)
+	e := n.bodyOf(now, op)
 	kept := n.tail.put(&e)
 	var w wal.Entry
 	toWAL(kept, &w)
@@ -67,13 +70,20 @@ func (n *Node) logOp(now int64, op *raft.LogOp) {
 }
 
 // bodyOf finds the bytes of an entry that the core accepted: in the datagram
-// it came in, in what this turn packed, or nowhere for a no-op. Our own
-// entries get their log time and their checksum here, once, for every server.
-func (n *Node) bodyOf(now int64, r *raft.Entry) wire.Entry {
-	if len(n.views) > 0 {
-		e := n.views[r.Ref]
+// it came in, among what was held when it came, in what this turn packed, or
+// nowhere for a no-op. Our own entries get their log time and their checksum
+// here, once, for every server.
+func (n *Node) bodyOf(now int64, op *raft.LogOp) wire.Entry {
+	r := &op.Entry
+	if op.Held || len(n.views) > 0 {
+		var e wire.Entry
+		if op.Held {
+			e = n.held.get(r.Index)
+		} else {
+			e = n.views[r.Ref]
+		}
 		if e.Index != r.Index || e.Term != r.Term {
-			panic("step: the core kept an entry that the message does not hold")
+			panic("step: the core kept an entry that neither the message nor the ring holds")
 		}
 		n.stamp, n.stampAt = max(n.stamp, e.Time), now
 		return e

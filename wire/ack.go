@@ -20,14 +20,14 @@ type Ack struct {
 	Term                         uint64
 	EchoBoot, EchoRound, EchoSeq uint64    // of the Append it answers, and of the leader's process
 	Match                        uint64    // entries up to here are synced and equal to the leader's
-	Last                         uint64    // index of the last entry held
+	Last                         uint64    // entries up to here are in the log and equal to the leader's, synced or not
 	Reject                       bool      // the previous entry was not there
 	RejectPrev                   uint64    // which previous index was refused
 	Hint, HintTerm               uint64    // where to try next, and the term there
 	EchoTimeout                  int64     // the timeout promised, nanoseconds
 	Disk                         uint8     // health of the disk: 0 well, larger is worse
 	Full                         bool      // the disk has no room: entries are not taken
-	Held                         [2]uint64 // bit i: entry Match+2+i is held out of order
+	Held                         [2]uint64 // bit i: entry Last+2+i came before those it follows
 }
 
 // Size is the encoded length.

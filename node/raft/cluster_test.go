@@ -37,6 +37,7 @@ type host struct {
 	batches           []batch
 	commit            uint64
 	blank             bool // wiped: it has no founding list
+	syncing           bool // of a run with a clock: the end of a sync is on its way
 }
 
 type packet struct {
@@ -466,6 +467,11 @@ func describe(p *packet) string {
 		}
 	case Ack:
 		fmt.Fprintf(&b, " match %d held %d", p.Match, p.LastIndex)
+		for i := p.LastIndex + 2; i < p.LastIndex+2+HeldMost; i++ {
+			if p.holds(i) {
+				fmt.Fprintf(&b, " +%d", i)
+			}
+		}
 		if p.EchoRound > 0 {
 			fmt.Fprintf(&b, " round %d", p.EchoRound)
 		}

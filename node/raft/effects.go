@@ -101,6 +101,7 @@ type Message struct {
 	LastIndex, LastTerm          uint64 // also of Vote and VoteReply: the sender's log; with ReasonRemoved, the configuration
 	Reject                       bool
 	RejectPrev, Hint, HintTerm   uint64
+	Held                         [2]uint64 // bit i: entry LastIndex+2+i came before those it follows; no promise to keep it
 	Disk                         uint8
 	Full                         bool // its disk has no room for entries
 
@@ -121,23 +122,26 @@ const (
 )
 
 // LogOp is one operation on the log. Own entries have the Ref that Propose was given, the no-op of a term and the steps of a change have Ref -1,
-// received ones have the Ref of the message's entry.
+// received ones have the Ref of the message's entry: of the one that is stepped or, with Held, of one before.
 type LogOp struct {
 	Kind    OpKind
 	From    uint64
 	Entry   Entry
 	Rewrite bool
+	Held    bool // an append of an entry that was among the Holds of earlier Effects
 }
 
 // ReadReady says that the reads behind Ticket may be served once Index is applied.
 type ReadReady struct{ Ticket, Index uint64 }
 
-// Effects is the work of some steps. Do Ops in order and Hard (in one batch, in any order among the two), then Send.
+// Effects is the work of some steps. First keep the bodies of Holds, which are the message's: Take follows its Step at once.
+// Do Ops in order and Hard (in one batch, in any order among the two), then Send.
 // Hard and Ops of one Effects may be joined with those of later ones; AfterSync goes out when all of them, and all of
 // every earlier Effects, are durable. Reads hold even if ReadsLost is set: that voids only those not in Reads.
 type Effects struct {
 	Serial      uint64     // for Synced; not raised by Effects that need no sync
 	Hard        *HardState // nil: unchanged
+	Holds       []Entry    // received, for a place of the ring: Index modulo HeldMost, whatever was there; nothing to sync
 	Ops         []LogOp
 	Send        []Message
 	AfterSync   []Message
@@ -156,7 +160,7 @@ type Effects struct {
 func (e *Effects) NeedsSync() bool { return e.Hard != nil || len(e.Ops) > 0 }
 
 func (e *Effects) reset() {
-	e.Hard, e.Ops, e.Send, e.AfterSync, e.Reads = nil, e.Ops[:0], e.Send[:0], e.AfterSync[:0], e.Reads[:0]
+	e.Hard, e.Holds, e.Ops, e.Send, e.AfterSync, e.Reads = nil, e.Holds[:0], e.Ops[:0], e.Send[:0], e.AfterSync[:0], e.Reads[:0]
 	e.ReadsLost, e.RoleChanged = false, false
 }
 

@@ -46,11 +46,21 @@ func (c *Core) clone() *Core {
 	n := *c
 	n.log.runs, n.log.totals = slices.Clone(c.log.runs), slices.Clone(c.log.totals)
 	n.damage.ranges, n.damage.rewrites = slices.Clone(c.damage.ranges), slices.Clone(c.damage.rewrites)
+	n.ring.slots = slices.Clone(c.ring.slots)
+	for i := range n.ring.slots {
+		n.ring.slots[i].Config = cloneConfig(n.ring.slots[i].Config)
+	}
 	n.configs = slices.Clone(c.configs)
 	for i := range n.configs {
 		n.configs[i].Configuration = n.configs[i].clone()
 	}
 	n.peers, n.change.departing = slices.Clone(c.peers), slices.Clone(c.change.departing)
+	for i := range n.peers {
+		n.peers[i].repairs = slices.Clone(c.peers[i].repairs)
+	}
+	for i := range n.change.departing {
+		n.change.departing[i].peer.repairs = slices.Clone(c.change.departing[i].peer.repairs)
+	}
 	n.reads.waiting, n.reads.asked = slices.Clone(c.reads.waiting), slices.Clone(c.reads.asked)
 	n.scratch = slices.Clone(c.scratch)
 	for i := range n.effects {
@@ -67,7 +77,10 @@ func (c *Core) clone() *Core {
 
 func (e *Effects) clone() Effects {
 	n := *e
-	n.Ops = slices.Clone(e.Ops)
+	n.Ops, n.Holds = slices.Clone(e.Ops), slices.Clone(e.Holds)
+	for i := range n.Holds {
+		n.Holds[i].Config = cloneConfig(n.Holds[i].Config)
+	}
 	for i := range n.Ops {
 		n.Ops[i].Entry.Config = cloneConfig(n.Ops[i].Entry.Config)
 	}
@@ -106,6 +119,9 @@ func (c *Core) forget(stickiness bool) uint64 {
 	c.dropped, c.withheld = 0, 0
 	c.promise = promise{until: c.stillDue(c.promise.until, stickiness), leased: c.stillDue(c.promise.leased, stickiness)}
 	c.forgetHint()
+	if c.ring.count == 0 {
+		c.ring = ring{}
+	}
 	c.log.base, c.log.unknown = 0, 1
 	c.log.totals = make([]int64, c.log.last+1)
 	for i := range c.log.totals {
@@ -119,6 +135,7 @@ func (c *Core) forget(stickiness bool) uint64 {
 		}
 	}
 	c.effects[1] = Effects{}
+	c.eff.Holds = nil // the Refs of these runs are the bodies
 	if !c.eff.NeedsSync() && len(c.eff.Send)+len(c.eff.AfterSync) == 0 {
 		c.effects[0] = Effects{}
 	}
@@ -209,6 +226,7 @@ func (p *peer) forget(c *Core) {
 		return
 	}
 	p.ballot, p.promised, p.resetSeq = ballotNone, 0, 0
+	p.repairs = nil
 	p.contact, p.heartbeatAt, p.resendAt, p.resendWait = noon, Never, Never, c.cfg.Resend
 	if p.voter {
 		p.catch = catchUp{}

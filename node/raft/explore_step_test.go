@@ -390,7 +390,7 @@ func (x *explorer) boot(n *node) {
 			s.Configs = append(s.Configs, IndexedConfiguration{e.Index, *e.Config})
 		}
 	}
-	c := Config{ID: n.ID, Incarnation: uint64(n.ID) * 1000, Boot: n.boot(), Seed: 1, Timeout: 100 * msec, Heartbeat: 10 * msec, Resend: 20 * msec, ProbeAfter: -1}
+	c := Config{ID: n.ID, Incarnation: uint64(n.ID) * 1000, Boot: n.boot(), Seed: 1, Timeout: 100 * msec, Heartbeat: 10 * msec, Resend: 20 * msec, ProbeAfter: -1, HeldEntries: 4}
 	if x.hints {
 		c.ProbeAfter = 25 * msec
 	}

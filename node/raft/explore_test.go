@@ -47,6 +47,8 @@ func scopes() []bounds {
 			may: limits(map[kind]uint8{electBy: 2, propose: 2, crash: 1}), depth: 30, states: 100000},
 		{name: "repeats", servers: 3, founding: three, terms: 2, asked: 1, chunk: 1, syncAtOnce: true, prepare: led,
 			may: limits(map[kind]uint8{electBy: 1, propose: 2, poke: 1, repeat: 2}), depth: 30, states: 100000},
+		{name: "gaps", servers: 3, founding: three, terms: 2, asked: 1, chunk: 1, syncAtOnce: true, prepare: led,
+			may: limits(map[kind]uint8{electBy: 1, propose: 4, poke: 1, crash: 1}), depth: 30, states: 100000},
 		{name: "turns", servers: 3, founding: three, terms: 2, chunk: 1, turns: true, prepare: led,
 			may: limits(map[kind]uint8{campaign: 1, propose: 1, crash: 1, turn: always}), depth: 30, states: 100000},
 		{name: "turns of votes", servers: 3, founding: three, terms: 2, chunk: 4, turns: true,

@@ -61,6 +61,52 @@ func BenchmarkHotAccept(b *testing.B) {
 	})
 }
 
+// BenchmarkHotGap is an entry at a follower that comes before the one it follows, that one, and their acknowledgement.
+func BenchmarkHotGap(b *testing.B) {
+	c := newCore(1, Start{})
+	c.Step(c.now, from(2, Message{Kind: Append, Term: 1, Timeout: 100 * msec, Entries: entries(1, 1, 1)}))
+	flush(c)
+	batch := entries(1, 1, 1)
+	hot(b, func() {
+		last := c.log.last
+		for _, prev := range [...]uint64{last + 1, last} {
+			batch[0].Index = prev + 1
+			m := Message{Kind: Append, From: 2, FromIncarnation: 2000, FromBoot: 20, Term: 1, PrevIndex: prev, PrevTerm: 1, Timeout: 100 * msec, Entries: batch}
+			c.Step(c.now+1, &m)
+			flush(c)
+		}
+		c.Take()
+		if c.log.last != last+2 {
+			b.Fatalf("last is %d, was %d", c.log.last, last)
+		}
+	})
+}
+
+// BenchmarkHotRepair is an entry that a follower says is missing, and its leaving once more.
+func BenchmarkHotRepair(b *testing.B) {
+	c := hotLeader(b)
+	m := hotAck(c, 2)
+	c.Step(c.now, &m)
+	hot(b, func() {
+		for range 2 {
+			e := Entry{Kind: Commands, Size: 10}
+			if err := c.Propose(c.now+1, &e); err != nil {
+				b.Fatal(err)
+			}
+			flush(c)
+		}
+		m := hotAck(c, 2)
+		m.Match, m.LastIndex, m.Held[0] = c.log.last-2, c.log.last-2, 1
+		c.Step(c.now, &m)
+		if e := c.Take(); len(e.Send) != 1 || e.Send[0].First != c.log.last-1 || e.Send[0].Last != c.log.last-1 {
+			b.Fatalf("sent %+v", e.Send)
+		}
+		m = hotAck(c, 2)
+		c.Step(c.now, &m)
+		c.Take()
+	})
+}
+
 // BenchmarkHotRead is a read at the leader and the round that serves it.
 func BenchmarkHotRead(b *testing.B) {
 	c := hotLeader(b)

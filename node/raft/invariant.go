@@ -8,7 +8,7 @@ import (
 // Check sweeps the whole core for what must always hold, and says what does not. Tests and the simulator run it after
 // each step; it is linear in what the core keeps.
 func (c *Core) Check() error {
-	for _, check := range []func() error{c.checkLog, c.checkDamage, c.checkConfigurations, c.checkRole, c.checkPeers} {
+	for _, check := range []func() error{c.checkLog, c.checkDamage, c.checkConfigurations, c.checkRole, c.checkPeers, c.checkRing} {
 		if err := check(); err != nil {
 			return fmt.Errorf("raft: server %d, %s of term %d: %w", c.cfg.ID, c.role, c.hard.Term, err)
 		}
@@ -106,6 +106,28 @@ func (c *Core) checkPeers() error {
 		if p := &c.peers[i]; p.match > p.held || p.held >= p.next || p.next > c.log.last+1 {
 			return fmt.Errorf("peer %d: match %d, held %d, next %d, last %d", p.id, p.match, p.held, p.next, c.log.last)
 		}
+	}
+	return nil
+}
+
+func (c *Core) checkRing() error {
+	r := &c.ring
+	count, bytes := 0, 0
+	for i := range r.slots {
+		h := &r.slots[i]
+		if h.Index == 0 {
+			continue
+		}
+		if count++; h.Index%uint64(len(r.slots)) != uint64(i) || h.Index < c.log.last+2 || h.Index > c.log.last+1+uint64(len(r.slots)) || h.Term > c.hard.Term {
+			return fmt.Errorf("entry %d of term %d is held in place %d, last is %d", h.Index, h.Term, i, c.log.last)
+		}
+		bytes += h.Size
+	}
+	switch {
+	case count != r.count || bytes != r.bytes || bytes > c.cfg.HeldBytes:
+		return fmt.Errorf("%d entries of %d bytes are held, counted are %d of %d", count, bytes, r.count, r.bytes)
+	case count > 0 && (c.role == Leader || c.role == Candidate || c.proven != c.log.last):
+		return fmt.Errorf("%d entries are held while proven is %d, last %d", count, c.proven, c.log.last)
 	}
 	return nil
 }

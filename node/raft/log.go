@@ -150,6 +150,7 @@ func (c *Core) truncate(from uint64) {
 	c.log.truncate(from)
 	c.durable = min(c.durable, from-1)
 	c.damage.truncate(from)
+	c.ring.clear()
 	c.truncSerial = c.serial()
 	c.eff.Ops = append(c.eff.Ops, LogOp{Kind: OpTruncate, From: from})
 	c.rollBack(from)

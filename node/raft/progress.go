@@ -7,6 +7,8 @@ package raft
 //	one message at a time,    entries leave as they come,
 //	paced and backed off      up to the window
 //
+// What an ack says is missing below what came is sent again while streaming goes on (repair).
+//
 // match <= held < next. Entries up to match are durable there; up to held they are there and equal; up to next-1 they
 // were sent. A peer that is silent for a whole timeout gets heartbeats only, and fewer of them.
 type peer struct {
@@ -31,7 +33,8 @@ type peer struct {
 	heartbeatAt       int64
 	resendAt          int64
 	resendWait        int64
-	catch             catchUp // of a learner
+	catch             catchUp    // of a learner
+	repairs           []repaired // entry i at i modulo HeldMost; made with the first gap
 }
 
 func (p *peer) votes(old bool) bool {
@@ -43,7 +46,8 @@ func (p *peer) votes(old bool) bool {
 
 // restart forgets what an earlier term knew.
 func (p *peer) restart(now int64, next uint64) {
-	*p = peer{id: p.id, incarnation: p.incarnation, voter: p.voter, oldVoter: p.oldVoter,
+	clear(p.repairs)
+	*p = peer{id: p.id, incarnation: p.incarnation, voter: p.voter, oldVoter: p.oldVoter, repairs: p.repairs,
 		next: next, probing: true, contact: now, heartbeatAt: now}
 	p.beginCatchUp(now, next-1)
 }

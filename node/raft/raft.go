@@ -68,6 +68,8 @@ type Config struct {
 	ProbeBytes        int   // in one message while the peer's log is unknown or it lost something; 64 KiB
 	UncommittedBytes  int   // of this term, before Propose says ErrBusy; 32 MiB
 	EntryBytes        int   // assumed for an entry whose size is forgotten; 4 KiB
+	HeldEntries       int   // kept of what came before the entries it follows; HeldMost, which is the most; negative: none
+	HeldBytes         int   // of those; 1 MiB
 	ReadsWaiting      int   // tickets open at once; 65536
 	NewVotersAlone    bool  // drills: while joint the new voters decide alone, which is what a joint configuration forbids
 	ProbeAfter        int64 // silence of the leader after which it is probed; 2.5 heartbeats; negative: hints are ignored
@@ -95,7 +97,11 @@ func (g Config) withDefaults() Config {
 	sizes(&g.ProbeBytes, 64<<10)
 	sizes(&g.UncommittedBytes, 32<<20)
 	sizes(&g.EntryBytes, 4<<10)
+	sizes(&g.HeldBytes, 1<<20)
 	sizes(&g.ReadsWaiting, 1<<16)
+	if g.HeldEntries == 0 || g.HeldEntries > HeldMost {
+		g.HeldEntries = HeldMost
+	}
 	return g
 }
 
@@ -135,6 +141,7 @@ type Core struct {
 	proven      uint64 // <= log.last: entries up to here are those of this term's leader; 0 in a new term
 	commit      uint64 // <= log.last
 	damage      damage
+	ring        ring   // follower: what came before the entries it follows
 	truncSerial uint64 // the Effects of the last truncation: older syncs prove nothing about entries
 
 	configs    []IndexedConfiguration // ascending; the last is in force
@@ -375,6 +382,7 @@ func (c *Core) setHard(h HardState) {
 	if h.Term > c.hard.Term {
 		c.eff.dropStale(h.Term)
 		c.votedFor, c.hint.dead = 0, false
+		c.ring.clear()
 	}
 	c.hard = h
 	c.eff.hard = h

@@ -48,6 +48,7 @@ func newChaos(seed uint64) *chaos {
 	}
 	first = ids[:n]
 	cfg := Config{Timeout: 100 * msec, Heartbeat: 10 * msec, Resend: 20 * msec, WindowBytes: 1500, UncommittedBytes: 4000, ProbeBytes: 300}
+	cfg.HeldEntries = []int{0, 2, 7, 0, -1}[seed%5]
 	c := &chaos{rng: rng, cut: map[[2]uint16]bool{}}
 	founding := voters(first...)
 	if founding.Leases = seed%3 == 0; founding.Leases {

@@ -180,6 +180,7 @@ func (c *Core) stepAck(m *Message) {
 		p.probing, p.waiting = false, false
 		p.next = p.held + 1
 	}
+	c.repair(p, m)
 	if len(c.change.departing) > 0 {
 		c.heardOfDeparture(m)
 	}
@@ -253,6 +254,7 @@ func (c *Core) stepAppend(m *Message) {
 	a := &c.ack
 	if a.to != m.From || a.boot != m.FromBoot {
 		*a = pendingAck{to: m.From, boot: m.FromBoot}
+		c.ring.clear()
 	}
 	if m.Seq >= a.seq { // what is echoed together was promised together
 		a.seq, a.timeout = m.Seq, timeout
@@ -283,12 +285,15 @@ func wellFormed(m *Message) bool {
 // accept puts what is new into the log. What this message proves is PrevIndex and the entries it has, no more.
 func (c *Core) accept(m *Message) {
 	a := &c.ack
-	if t, ok := c.log.term(m.PrevIndex); !ok || t != m.PrevTerm {
+	if t, ok := c.log.term(m.PrevIndex); !ok && c.hold(m) {
+		a.now = true
+		return
+	} else if !ok || t != m.PrevTerm {
 		a.now, a.reject, a.rejectSeq, a.rejectPrev = true, true, m.Seq, m.PrevIndex
 		a.hint, a.hintTerm = c.log.atMost(m.PrevIndex, m.PrevTerm)
 		return
 	}
-	fresh := false
+	fresh, before := false, c.log.last
 	for i := range m.Entries {
 		e := &m.Entries[i]
 		if t, ok := c.log.term(e.Index); ok && t == e.Term {
@@ -308,6 +313,7 @@ func (c *Core) accept(m *Message) {
 		fresh = true
 	}
 	c.proven = max(c.proven, m.PrevIndex+uint64(len(m.Entries)))
+	fresh = c.release(before) || fresh
 	c.commit = max(c.commit, min(m.Commit, c.proven))
 	if fresh || len(m.Entries) > 0 && m.Entries[len(m.Entries)-1].Index > c.durable {
 		a.onSync = true
@@ -343,6 +349,9 @@ func (c *Core) flushAck() {
 	m.LastIndex = min(c.proven, c.damage.wanted()-1)
 	if t, ok := c.log.term(m.LastIndex); ok {
 		m.LastTerm = t
+	}
+	if m.LastIndex == c.log.last {
+		m.Held = c.ring.bitmap(m.LastIndex)
 	}
 	if a.reject && a.rejectPrev >= c.proven {
 		m.Reject, m.RejectPrev, m.Hint, m.HintTerm, m.EchoSeq = true, a.rejectPrev, a.hint, a.hintTerm, a.rejectSeq

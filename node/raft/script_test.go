@@ -23,8 +23,10 @@ var update = flag.Bool("update", false, "rewrite testdata/*.txt")
 //	tick ID                         advance the time to the deadline of ID, and tick it
 //	wait MS                         advance the time; nobody is ticked
 //	sync ID...                      all their batches become durable
-//	deliver [A->B]... [Kind]        packets on the network now, in order, without those they cause; all if none is named
-//	drop [A->B]... [Kind]
+//	deliver [A->B]... [Kind] [#N]   packets on the network now, in order, without those they cause; all if none is named;
+//	                                with #N the N-th of those alone
+//	drop [A->B]... [Kind] [#N]
+//	repeat [A->B]... [Kind] [#N]    the same as deliver, and they stay on the network
 //	settle [ID...]                  deliver and sync among these (all) until nothing moves; packets to others are dropped
 //	lead ID MS [ID...]              ID ticks every 20 ms for so long, and all settles among these
 //	hints                           after cluster: from now on silence is probed, and hints count
@@ -32,6 +34,7 @@ var update = flag.Bool("update", false, "rewrite testdata/*.txt")
 //	cancel ID; hold ID PHASE MS; transfer ID TO; progress ID
 //	refused ID WHO                  ICMP told ID that no process listens at WHO
 //	wipe ID                         a new incarnation of ID, blank
+//	ring N BYTES                    before cluster: how much may be held
 //	propose ID [N]; configure ID OLD/NEW|NEW; read ID
 //	crash ID [KEEP]; start ID
 //	vote FROM TO TERM               a request for a vote, with the best of logs
@@ -62,6 +65,7 @@ func TestScripts(t *testing.T) {
 type script struct {
 	*world
 	seed uint64
+	ring [2]int // Config.HeldEntries, HeldBytes
 	out  strings.Builder
 	seen int // packets on the network that were told
 }
@@ -114,6 +118,8 @@ func (s *script) run(words []string) {
 	switch words[0] {
 	case "seed":
 		s.seed = number(args[0])
+	case "ring":
+		s.ring = [2]int{int(number(args[0])), int(number(args[1]))}
 	case "cluster":
 		s.cluster(args)
 	case "log":
@@ -129,8 +135,8 @@ func (s *script) run(words []string) {
 			for s.sync(s.host(uint16(number(a)))) {
 			}
 		}
-	case "deliver", "drop":
-		s.pick(args, words[0] == "deliver")
+	case "deliver", "drop", "repeat":
+		s.pick(args, words[0] != "drop", words[0] == "repeat")
 	case "settle":
 		s.settle(args)
 	case "lead":
@@ -241,7 +247,7 @@ func (s *script) cluster(args []string) {
 		ids = append(ids, id)
 		k.Members = append(k.Members, Member{id, uint64(id) * 1000, a[0] != '+'})
 	}
-	cfg := Config{Timeout: 100 * msec, Heartbeat: 10 * msec, Resend: 20 * msec, ProbeAfter: -1}
+	cfg := Config{Timeout: 100 * msec, Heartbeat: 10 * msec, Resend: 20 * msec, ProbeAfter: -1, HeldEntries: s.ring[0], HeldBytes: s.ring[1]}
 	s.world = newWorld(s.seed, cfg, k, ids...)
 	s.world.trace = s.say
 	s.chunk = 100
@@ -303,11 +309,15 @@ func (s *script) setLog(h *host, args []string) {
 	s.start(h)
 }
 
-// pick delivers, or drops, the packets that match: links "1->2" and kinds, any if none is named.
-func (s *script) pick(args []string, deliver bool) {
+// pick delivers, or drops, the packets that match: links "1->2" and kinds, any if none is named; of these the one with
+// the number "#2", all if none is.
+func (s *script) pick(args []string, deliver, stays bool) {
 	var links, kinds []string
+	which := uint64(0)
 	for _, a := range args {
-		if strings.Contains(a, "->") {
+		if n, ok := strings.CutPrefix(a, "#"); ok {
+			which = number(n)
+		} else if strings.Contains(a, "->") {
 			links = append(links, a)
 		} else {
 			kinds = append(kinds, a)
@@ -316,11 +326,18 @@ func (s *script) pick(args []string, deliver bool) {
 	now := slices.Clone(s.net)
 	s.net, s.seen = nil, 0
 	var chosen []packet
+	matched := uint64(0)
 	for _, p := range now {
 		link := fmt.Sprintf("%d->%d", p.From, p.To)
-		if (links == nil || slices.Contains(links, link)) && (kinds == nil || slices.Contains(kinds, p.Kind.String())) {
+		matches := (links == nil || slices.Contains(links, link)) && (kinds == nil || slices.Contains(kinds, p.Kind.String()))
+		if matches {
+			matched++
+			matches = which == 0 || which == matched
+		}
+		if matches {
 			chosen = append(chosen, p)
-		} else {
+		}
+		if !matches || stays {
 			s.net = append(s.net, p)
 		}
 	}

@@ -30,6 +30,7 @@ const (
 	MarkReadAsk
 	MarkReadAnswer
 	MarkReject
+	MarkHeld // an ack tells of entries that came before those they follow
 	MarkResend
 	MarkHeartbeat
 	MarkTruncate
@@ -68,7 +69,7 @@ const (
 
 var markNames = [MarkFailed]string{"pre-vote", "vote", "grant", "refused:term", "refused:promised", "refused:voted", "refused:log", "refused:voteless",
 	"refused:yield", "refused:removed", "transfer-vote", "timeout-now", "probe", "hint-vote", "hint-grant", "read-ask", "read-answer", "reject",
-	"resend", "heartbeat", "truncation", "rewrite", "damaged", "voteless", "learner-phase", "joint-phase", "stable-again", "joint-undone", "gave-up", "leader-removed",
+	"held", "resend", "heartbeat", "truncation", "rewrite", "damaged", "voteless", "learner-phase", "joint-phase", "stable-again", "joint-undone", "gave-up", "leader-removed",
 	"part", "fragment", "join", "repeat", "replay-dropped", "foreign-dropped", "incarnation-dropped", "blank-asked", "told-unknown", "told-not-applied", "one-shot", "large-value", "lease-read", "lease-run-out", "twin-noticed", "restored-noticed", "segment-rolled",
 	"disk-stalls", "stall-handed-over", "stall-at-the-end"}
 
@@ -90,6 +91,9 @@ func (m *Met) message(c *raft.Message, sent map[sentTo]uint64) {
 	case raft.Ack:
 		if c.Reject {
 			m[MarkReject]++
+		}
+		if c.Held != [2]uint64{} {
+			m[MarkHeld]++
 		}
 		if c.Disk == raft.DiskStalled {
 			m[MarkStall]++
