@@ -183,15 +183,14 @@ func (p *proxy) flowOf(now int64, from netip.AddrPort) *flow {
 	f := &flow{client: from, socket: s, used: now}
 	p.flows[from] = f
 	p.over.Go(func() {
-		// An error here ends a flow: its sender is a new one when it sends again.
-		if p.receive(s, fromServer, func(now int64, _ netip.AddrPort) *flow { f.used = now; return f }) != nil {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			if p.flows[from] == f {
-				delete(p.flows, from)
-			}
-			s.Close()
+		// It returns by an error, which ends the flow: its sender is a new one when it sends again.
+		_ = p.receive(s, fromServer, func(now int64, _ netip.AddrPort) *flow { f.used = now; return f })
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.flows[from] == f {
+			delete(p.flows, from)
 		}
+		s.Close()
 	})
 	return f
 }
