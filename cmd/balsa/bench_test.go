@@ -53,7 +53,7 @@ func TestBenchMeasuresTheWire(t *testing.T) {
 	if err := json.Unmarshal(raw, &r); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Rows) != 6 || len(r.Trips) != 2 {
+	if len(r.Rows) != 8 || len(r.Trips) != 4 {
 		t.Fatalf("got %+v, %+v", r.Rows, r.Trips)
 	}
 	for _, row := range r.Rows {
