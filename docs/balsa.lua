@@ -70,8 +70,6 @@ local frames = {
   [8] = { name = "join", rest = 40, follows = "configuration", {
     { 0, "boot", "Leader's boot", "x64" }, { 8, "term", "Term", "u64" }, { 16, "cluster", "Cluster", "raw", 16 },
     { 32, "incarnation", "Incarnation", "x64" } } },
-  [9] = { name = "join-answer", rest = 16, {
-    { 0, "boot", "Echoed boot", "x64" }, { 8, "joined", "Joined", "flag", 1 }, { 8, "removed", "Removed", "flag", 2 } } },
   [10] = { name = "read-ask", rest = 24, {
     { 0, "boot", "Asker's boot", "x64" }, { 8, "nonce", "Nonce", "u64" }, { 16, "term", "Term", "u64" } } },
   [11] = { name = "read-answer", rest = 32, {

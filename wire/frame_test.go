@@ -81,7 +81,6 @@ func samples() []sample {
 		{"probe", KindProbe, &Probe{AskBoot: 98, Nonce: 1, Term: 4}, func() frame { return new(Probe) }},
 		{"probe-reply", KindProbeReply, &ProbeReply{EchoBoot: 98, Nonce: 1, Term: 4, Leads: true}, func() frame { return new(ProbeReply) }},
 		{"join", KindJoin, &Join{AskBoot: 98, Term: 4, Cluster: [16]byte{1, 2}, Incarnation: 6, List: list}, func() frame { return new(Join) }},
-		{"join-answer", KindJoinAnswer, &JoinAnswer{EchoBoot: 98, Joined: true}, func() frame { return new(JoinAnswer) }},
 		{"address", KindAddress, &Address{Index: 9, Addr: []byte("10.0.0.7:7101")}, func() frame { return new(Address) }},
 		{"read-ask", KindReadAsk, &ReadAsk{AskBoot: 98, Nonce: 7, Term: 4}, func() frame { return new(ReadAsk) }},
 		{"read-answer", KindReadAnswer, &ReadAnswer{EchoBoot: 98, Nonce: 7, Term: 4, Index: 9}, func() frame { return new(ReadAnswer) }},
@@ -172,7 +171,7 @@ func TestEveryCutOfAFrameIsAnErrorOrReencodesToItself(t *testing.T) {
 }
 
 func TestReservedBytesMustBeZero(t *testing.T) {
-	at := map[string]int{"append": 61, "ack": 98, "vote": 39, "vote-reply": 34, "probe-reply": 25, "join-answer": 15, "found-answer": 9, "hello": 9, "hello-reply": 51,
+	at := map[string]int{"append": 61, "ack": 98, "vote": 39, "vote-reply": 34, "probe-reply": 25, "found-answer": 9, "hello": 9, "hello-reply": 51,
 		"request": 4, "reply": 7, "not-leader": 14, "status-reply": 45, "member": 27, "member-reply": 36, "chaos": 17, "chaos-reply": 9, "fragment": 24, "fragment-status": 21}
 	for _, s := range samples() {
 		i, ok := at[s.name]
