@@ -32,7 +32,7 @@ end
 
 local width = { u8 = 1, u16 = 2, u32 = 4, u64 = 8, x32 = 4, x64 = 8, ns = 8, flag = 1 }
 
-local roles = { [0] = "blank", "follower", "pre-candidate", "candidate", "leader", "learner" }
+local roles = { [0] = "blank", "follower", "pre-candidate", "candidate", "leader", "learner", "removed" }
 local entry_kinds = { "no-op", "commands", "configuration", "base mark", "part of a command" }
 local member_roles = { "voter", "learner" }
 local verbs = { "add", "remove", "replace", "set", "cancel", "transfer" }
@@ -82,7 +82,7 @@ local frames = {
   [32] = { name = "hello", rest = 8, follows = "bytes", { { 0, "nonce", "Nonce", "x64" } } },
   [33] = { name = "hello-reply", rest = 56, follows = "address-and-servers", {
     { 0, "nonce", "Nonce", "x64" }, { 8, "term", "Term", "u64" }, { 16, "log_time", "Log time, ns", "ns" }, { 24, "token", "Token", "x64" },
-    { 32, "cluster", "Cluster", "raw", 16 }, { 48, "leader", "Leader", "u16" }, { 50, "blank", "Blank", "flag", 1 } } },
+    { 32, "cluster", "Cluster", "raw", 16 }, { 48, "leader", "Leader", "u16" }, { 50, "blank", "Blank", "flag", 1 }, { 50, "removed", "Removed", "flag", 2 } } },
   [34] = { name = "request", rest = 8, follows = "bytes", { { 0, "count", "Operations", "u32" } } },
   [35] = { name = "reply", rest = 8, follows = "bytes", { { 0, "count", "Results", "u32" } } },
   [36] = { name = "not-leader", rest = 24, follows = "sequences", {
