@@ -133,6 +133,7 @@ for number, frame in pairs(frames) do
 end
 
 field("version", "Version", "u8")
+field("oldest", "Oldest version", "u8")
 field("sealed", "Sealed", "flag")
 field("operator", "Operator", "flag")
 field("cluster_tag", "Cluster tag", "x32")
@@ -365,9 +366,12 @@ local function who(id) return id == 65535 and "client" or tostring(id) end
 local function mismatch(buffer, pinfo, tree)
   local t = tree:add(balsa, buffer(), "balsa, a datagram that cannot be read")
   t:add(fields["version"], buffer(3, 1))
+  t:add(fields["oldest"], buffer(6, 1))
+  local newest, oldest = buffer(3, 1):uint(), buffer(6, 1):uint()
+  local spoken = oldest == newest and "version " .. newest or string.format("versions %d to %d", oldest, newest)
   local reason = buffer(5, 1):uint()
   if reason == 0 then
-    pinfo.cols.info = string.format("we speak version %d, not %d", buffer(3, 1):uint(), buffer(4, 1):uint())
+    pinfo.cols.info = string.format("we speak %s, not %d", spoken, buffer(4, 1):uint())
   else
     pinfo.cols.info = mismatch_reasons[reason] or string.format("reason %d", reason)
   end

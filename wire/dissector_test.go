@@ -111,6 +111,9 @@ func TestTsharkReadsEveryFrame(t *testing.T) {
 		if names[i] == "mismatch" {
 			want = "balsa\twe speak version 1, not 9"
 		}
+		if names[i] == "mismatch-two" {
+			want = "balsa\twe speak versions 2 to 3, not 1"
+		}
 		if names[i] == "mismatch-key" {
 			want = "balsa\twe do not hold that key"
 		}

@@ -110,8 +110,9 @@ func samples() []sample {
 		{"path-answer", KindPathAnswer, &PathAnswer{EchoBoot: 96, Nonce: 5}, func() frame { return new(PathAnswer) }},
 		{"bulk", KindBulk, &Bulk{Transfer: 7, Number: 9, Total: BulkPieceBytes + 300, Sum: 0xfeed, Piece: 1, Offset: 256, Stride: 256, Body: bytes.Repeat([]byte{3}, 44)}, func() frame { return new(Bulk) }},
 		{"bulk-ack", KindBulkAck, &BulkAck{Transfer: 7, EchoBoot: 96, Largest: 9, Floor: 1, Kept: 5, Overflows: 2, Delay: 100, Bitmap: [4]uint64{1, 0, 0, 1 << 63}}, func() frame { return new(BulkAck) }},
-		{"mismatch", 0, &Mismatch{Version: 1, Asked: 9}, func() frame { return new(Mismatch) }},
-		{"mismatch-key", 0, &Mismatch{Version: 1, Asked: 1, Reason: MismatchKey}, func() frame { return new(Mismatch) }},
+		{"mismatch", 0, &Mismatch{Speaks: Versions{1, 1}, Asked: 9}, func() frame { return new(Mismatch) }},
+		{"mismatch-two", 0, &Mismatch{Speaks: Versions{2, 3}, Asked: 1}, func() frame { return new(Mismatch) }},
+		{"mismatch-key", 0, &Mismatch{Speaks: Versions{1, 1}, Asked: 1, Reason: MismatchKey}, func() frame { return new(Mismatch) }},
 	}
 }
 
@@ -314,7 +315,7 @@ func TestAMismatchIsNeverLongerThanTheQuestionNorAnswered(t *testing.T) {
 		if _, _, err := Open(a); !errors.Is(err, ErrMismatch) {
 			t.Fatalf("open of the answer: %v", err)
 		}
-		if err := m.Decode(a); err != nil || m.Version != Version || m.Asked != 9 {
+		if err := m.Decode(a); err != nil || m.Speaks != Spoken() || m.Asked != 9 {
 			t.Fatalf("answer %+v, %v", m, err)
 		}
 		if len(AppendMismatch(nil, append(a, make([]byte, 100)...))) != 0 {
