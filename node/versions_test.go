@@ -130,33 +130,47 @@ func TestServersGetOnWithWhatTheyDoNotKnow(t *testing.T) {
 	}
 }
 
-// A configuration that says something of a later version is not taken into the log, so a cluster that went on to the next
-// version is not followed by a server that does not speak it: nothing is acknowledged.
-func TestAnEntryOfALaterVersionIsNotAcknowledged(t *testing.T) {
-	l := newLab(t, 3, 3)
-	n := l.elect()
-	var peer uint16
-	l.each(func(id uint16, other *Node) {
-		if id != n.ID() {
-			peer = id
+// What a later version may put into the log is not taken: a flag of a configuration, a kind of entry, a codec, a group that have
+// no meaning yet. So a cluster that went on to the next version is not followed by a server that does not speak it, which
+// acknowledges nothing and applies nothing wrong.
+func TestEntriesOfALaterVersionAreNotTaken(t *testing.T) {
+	configuration := wire.AppendConfiguration(nil, &wire.Configuration{Cluster: [16]byte{1}, Members: []wire.Member{{ID: 1, Incarnation: 1, Role: wire.MemberVoter, Addr: "a:1"}}})
+	configuration[24] |= 8
+	for name, e := range map[string]wire.Entry{
+		"configuration": {Kind: 3, Body: configuration},
+		"kind":          {Kind: 6},
+		"codec":         {Kind: 2, Codec: 1},
+		"group":         {Kind: 2, Group: 1},
+	} {
+		l := newLab(t, 3, 3)
+		n := l.elect()
+		peer := n.ID()%3 + 1
+		other := l.nodes[peer]
+		last := other.core.Last()
+		e.Index, e.Term = last+1, n.term()
+		e.Sum = toWAL(&e, nil)
+		entries := make([]byte, e.Size())
+		e.Encode(entries)
+		f := wire.Append{Term: n.term(), PrevIndex: last, PrevTerm: n.term(), Seq: 1 << 40, Count: 1, Entries: entries}
+		p := wire.Packer{Limit: wire.MaxDatagram, Header: n.out.header}
+		p.Header.Dst, p.Header.Packet = peer, 1<<40
+		f.Encode(p.Frame(wire.KindAppend, f.Size()))
+		other.Turn(l.now, false)
+		l.now++
+		other.Deliver(l.now, labAddr(n.ID()), p.Flush(netip.AddrPort{}, nil)[0].Bytes)
+		other.Turn(l.now, false)
+		if other.core.Last() != last {
+			t.Errorf("%s: last index %d, want %d", name, other.core.Last(), last)
 		}
-	})
-	other := l.nodes[peer]
-	c := other.core.Last()
-	later := wire.AppendConfiguration(nil, &wire.Configuration{Cluster: [16]byte{1}, Members: []wire.Member{{ID: 1, Incarnation: 1, Role: wire.MemberVoter, Addr: "a:1"}}})
-	later[24] |= 8 // a flag that has no meaning yet
-	e := wire.Entry{Index: c + 1, Term: n.term(), Kind: 3, Body: later}
-	e.Sum = toWAL(&e, nil)
-	entries := make([]byte, e.Size())
-	e.Encode(entries)
-	f := wire.Append{Term: n.term(), PrevIndex: c, PrevTerm: n.term(), Count: 1, Entries: entries}
-	p := wire.Packer{Limit: wire.MaxDatagram, Header: n.out.header}
-	p.Header.Dst = peer
-	f.Encode(p.Frame(wire.KindAppend, f.Size()))
-	before := other.Counters.DroppedMalformed
-	other.Deliver(l.now, labAddr(n.ID()), p.Flush(netip.AddrPort{}, nil)[0].Bytes)
-	if other.core.Last() != c || other.Counters.DroppedMalformed != before+1 {
-		t.Errorf("last index %d, want %d; %d frames refused, want one", other.core.Last(), c, other.Counters.DroppedMalformed-before)
+		for _, d := range other.Out() {
+			_, frames, err := wire.Open(d.Bytes)
+			for k, payload, ok := frames.Next(); err == nil && ok; k, payload, ok = frames.Next() {
+				var a wire.Ack
+				if k == wire.KindAck && a.Decode(payload) == nil && a.EchoSeq == f.Seq {
+					t.Errorf("%s: the append was answered: %+v", name, a)
+				}
+			}
+		}
 	}
 }
 
