@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -104,5 +106,37 @@ func TestPartsMatchTheirGoldenBytes(t *testing.T) {
 	checkGolden(t, "part", b)
 	if total, offset, piece, ok := DecodePart(b); !ok || total != 70000 || offset != 32760 || string(piece) != "a piece" {
 		t.Errorf("%d, %d, %q, %v", total, offset, piece, ok)
+	}
+}
+
+// The document draws each layout as long as it is before what varies, line behind line.
+func TestTheDocumentDrawsWhatIsEncoded(t *testing.T) {
+	text, err := os.ReadFile("../docs/wire-protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, width := regexp.MustCompile(`(?m)^ {4} ?(\d+)  (.*)$`), regexp.MustCompile(`^.*? (\d+)([:,] .*)?$`)
+	for heading, want := range map[string]int{"Command": CommandHeaderBytes, "Result": ResultHeaderBytes, "Part": PartHeaderBytes, "Packed value": packedHeaderBytes,
+		"Pairs": PairSize(nil, nil)} {
+		_, below, ok := strings.Cut(string(text), "\n### "+heading+"\n")
+		if !ok {
+			t.Fatalf("no section %q", heading)
+		}
+		below, _, _ = strings.Cut(below, "\n#")
+		size := 0
+		for _, m := range line.FindAllStringSubmatch(below, -1) {
+			if m[1] != strconv.Itoa(size) {
+				t.Errorf("%s: %q stands at %s, what is before it ends at %d", heading, m[2], m[1], size)
+			}
+			for _, f := range strings.Split(m[2], " | ") {
+				if w := width.FindStringSubmatch(f); w != nil {
+					n, _ := strconv.Atoi(w[1])
+					size += n
+				}
+			}
+		}
+		if size != want {
+			t.Errorf("%s: %d bytes are drawn before what varies, want %d", heading, size, want)
+		}
 	}
 }

@@ -50,7 +50,7 @@ const checksumSeed = 0x62616c7361777200
 
 // Header opens every datagram.
 //
-//	 0  magic 2 | version 1 | flags 1 | cluster tag 4
+//	 0  magic 2: 62 6c | version 1 | flags 1: 1 sealed, 2 operator | cluster tag 4
 //	 8  source 2 | destination 2 | key epoch 1 | newest epoch 1 | body length 2
 //	16  incarnation 8
 //	24  boot 8
