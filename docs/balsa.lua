@@ -32,7 +32,7 @@ end
 
 local width = { u8 = 1, u16 = 2, u32 = 4, u64 = 8, x32 = 4, x64 = 8, ns = 8, flag = 1 }
 
-local roles = { [0] = "blank", "follower", "pre-candidate", "candidate", "leader", "learner" }
+local roles = { [0] = "blank", "follower", "pre-candidate", "candidate", "leader", "learner", "removed" }
 local entry_kinds = { "no-op", "commands", "configuration", "base mark", "part of a command" }
 local member_roles = { "voter", "learner" }
 local verbs = { "add", "remove", "replace", "set", "cancel", "transfer" }
@@ -70,8 +70,6 @@ local frames = {
   [8] = { name = "join", rest = 40, follows = "configuration", {
     { 0, "boot", "Leader's boot", "x64" }, { 8, "term", "Term", "u64" }, { 16, "cluster", "Cluster", "raw", 16 },
     { 32, "incarnation", "Incarnation", "x64" } } },
-  [9] = { name = "join-answer", rest = 16, {
-    { 0, "boot", "Echoed boot", "x64" }, { 8, "joined", "Joined", "flag", 1 }, { 8, "removed", "Removed", "flag", 2 } } },
   [10] = { name = "read-ask", rest = 24, {
     { 0, "boot", "Asker's boot", "x64" }, { 8, "nonce", "Nonce", "u64" }, { 16, "term", "Term", "u64" } } },
   [11] = { name = "read-answer", rest = 32, {
@@ -84,7 +82,7 @@ local frames = {
   [32] = { name = "hello", rest = 8, follows = "bytes", { { 0, "nonce", "Nonce", "x64" } } },
   [33] = { name = "hello-reply", rest = 56, follows = "address-and-servers", {
     { 0, "nonce", "Nonce", "x64" }, { 8, "term", "Term", "u64" }, { 16, "log_time", "Log time, ns", "ns" }, { 24, "token", "Token", "x64" },
-    { 32, "cluster", "Cluster", "raw", 16 }, { 48, "leader", "Leader", "u16" }, { 50, "blank", "Blank", "flag", 1 } } },
+    { 32, "cluster", "Cluster", "raw", 16 }, { 48, "leader", "Leader", "u16" }, { 50, "blank", "Blank", "flag", 1 }, { 50, "removed", "Removed", "flag", 2 } } },
   [34] = { name = "request", rest = 8, follows = "bytes", { { 0, "count", "Operations", "u32" } } },
   [35] = { name = "reply", rest = 8, follows = "bytes", { { 0, "count", "Results", "u32" } } },
   [36] = { name = "not-leader", rest = 24, follows = "sequences", {
@@ -135,6 +133,7 @@ for number, frame in pairs(frames) do
 end
 
 field("version", "Version", "u8")
+field("oldest", "Oldest version", "u8")
 field("sealed", "Sealed", "flag")
 field("operator", "Operator", "flag")
 field("cluster_tag", "Cluster tag", "x32")
@@ -367,9 +366,12 @@ local function who(id) return id == 65535 and "client" or tostring(id) end
 local function mismatch(buffer, pinfo, tree)
   local t = tree:add(balsa, buffer(), "balsa, a datagram that cannot be read")
   t:add(fields["version"], buffer(3, 1))
+  t:add(fields["oldest"], buffer(6, 1))
+  local newest, oldest = buffer(3, 1):uint(), buffer(6, 1):uint()
+  local spoken = oldest == newest and "version " .. newest or string.format("versions %d to %d", oldest, newest)
   local reason = buffer(5, 1):uint()
   if reason == 0 then
-    pinfo.cols.info = string.format("we speak version %d, not %d", buffer(3, 1):uint(), buffer(4, 1):uint())
+    pinfo.cols.info = string.format("we speak %s, not %d", spoken, buffer(4, 1):uint())
   else
     pinfo.cols.info = mismatch_reasons[reason] or string.format("reason %d", reason)
   end

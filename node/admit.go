@@ -74,12 +74,15 @@ func (n *Node) admit(now int64, from netip.AddrPort, datagram []byte) (wire.Head
 	a := &n.admission
 	h, err := wire.Peek(datagram)
 	if err != nil {
-		n.Counters.DroppedMalformed++
 		switch {
 		case errors.Is(err, wire.ErrVersion):
+			n.Counters.DroppedVersion++
 			n.answerMismatch(from, datagram, wire.MismatchVersion)
 		case errors.Is(err, wire.ErrMismatch):
+			n.Counters.DroppedMalformed++
 			n.refusedBy(from, datagram)
+		default:
+			n.Counters.DroppedMalformed++
 		}
 		return h, wire.Frames{}, false
 	}
@@ -150,20 +153,20 @@ func (n *Node) refusedBy(from netip.AddrPort, datagram []byte) {
 	}
 	for i := range n.out.peers {
 		if p := &n.out.peers[i]; p.to == from && p.id != n.identity.ID {
-			n.complain(p.id, m.Reason|1<<7, from, "a server says that it can't read our datagrams: "+refusals[m.Reason])
+			n.complain(p.id, m.Reason|1<<7, from, "a server says that it can't read our datagrams: "+refusals[m.Reason], "speaks", m.Speaks, "want", wire.Spoken())
 		}
 	}
 }
 
 var refusals = [...]string{
-	wire.MismatchVersion: "it speaks another version of the protocol",
+	wire.MismatchVersion: "it does not speak our version of the protocol",
 	wire.MismatchSealed:  "it takes sealed ones only, and this server has no --secret-file",
 	wire.MismatchOpen:    "it has no --secret-file",
 	wire.MismatchKey:     "it does not hold our secret",
 }
 
 // complain logs something about a server that we expect, once.
-func (n *Node) complain(id uint16, reason uint8, from netip.AddrPort, what string) {
+func (n *Node) complain(id uint16, reason uint8, from netip.AddrPort, what string, more ...any) {
 	a := &n.admission
 	for _, c := range a.told {
 		if c == (complaint{id, reason}) {
@@ -174,7 +177,7 @@ func (n *Node) complain(id uint16, reason uint8, from netip.AddrPort, what strin
 		return
 	}
 	a.told = append(a.told, complaint{id, reason})
-	n.logger.Error(what, "server", id, "addr", from)
+	n.logger.Error(what, append([]any{"server", id, "addr", from}, more...)...)
 }
 
 // noteNewest remembers which key an answer can be sealed with.
@@ -201,6 +204,10 @@ func (n *Node) noteNewest(h *wire.Header, from netip.AddrPort) {
 
 // may says whether a frame of this kind is taken from the sender of the datagram.
 func (n *Node) may(h *wire.Header, kind wire.Kind) bool {
+	if !kind.Known() {
+		n.Counters.SkippedKinds++
+		return false
+	}
 	client := h.Src == wire.ClientNode
 	if kind.OfServers() && client || kind.OfClients() && !client {
 		n.Counters.DroppedMalformed++

@@ -24,7 +24,7 @@ func every() map[wire.Kind][]byte {
 		wire.KindAppend: &wire.Append{Term: 1, Seq: 1}, wire.KindAck: &wire.Ack{Term: 1}, wire.KindVote: &wire.Vote{Pre: true, Term: 2},
 		wire.KindVoteReply: &wire.VoteReply{Term: 1}, wire.KindTimeoutNow: &wire.TimeoutNow{Term: 1}, wire.KindProbe: &wire.Probe{Term: 1},
 		wire.KindProbeReply: &wire.ProbeReply{Term: 1}, wire.KindJoin: &wire.Join{Term: 1, Cluster: [16]byte{1}, List: list},
-		wire.KindJoinAnswer: &wire.JoinAnswer{}, wire.KindReadAsk: &wire.ReadAsk{Term: 1, Nonce: 1}, wire.KindReadAnswer: &wire.ReadAnswer{Term: 1},
+		wire.KindReadAsk: &wire.ReadAsk{Term: 1, Nonce: 1}, wire.KindReadAnswer: &wire.ReadAnswer{Term: 1},
 		wire.KindFoundAsk: &wire.FoundAsk{AskBoot: 1}, wire.KindFoundAnswer: &wire.FoundAnswer{List: list}, wire.KindFoundList: &wire.FoundList{List: list},
 		wire.KindHello: &wire.Hello{Nonce: 1}, wire.KindHelloReply: &wire.HelloReply{}, wire.KindRequest: &wire.Request{Count: 1, Ops: get},
 		wire.KindReply: &wire.Reply{}, wire.KindNotLeader: &wire.NotLeader{}, wire.KindStatus: &wire.Status{Nonce: 1}, wire.KindStatusReply: &wire.StatusReply{},

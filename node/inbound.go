@@ -248,7 +248,7 @@ func (n *Node) decodeAppend(m *raft.Message, p []byte) bool {
 	rest := f.Entries
 	for i := range f.Count {
 		e, after, err := wire.DecodeEntry(rest)
-		if err != nil || e.Index != f.PrevIndex+uint64(i)+1 {
+		if err != nil || e.Index != f.PrevIndex+uint64(i)+1 || e.Codec != 0 || e.Group != 0 { // room for later versions
 			return false
 		}
 		rest = after

@@ -24,6 +24,8 @@ type Observer interface {
 // Counters count what was dropped and why. They only rise.
 type Counters struct {
 	DroppedMalformed   uint64 // not a datagram of ours, or a frame that does not decode
+	DroppedVersion     uint64 // datagrams of another version of the protocol
+	SkippedKinds       uint64 // frames of a kind that this version has no name for: of newer software
 	DroppedCluster     uint64 // of another cluster
 	DroppedDestination uint64 // for another server: an address was reused
 	DroppedSum         uint64 // an entry whose checksum does not hold

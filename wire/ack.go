@@ -14,7 +14,7 @@ const ackBytes = 104
 //	56  hint index 8
 //	64  hint term 8
 //	72  echoed timeout 8
-//	80  held, two words of 8
+//	80  held 16, two words of 8
 //	96  flags 1: 1 reject, 2 full | disk 1 | zero 6
 type Ack struct {
 	Term                         uint64

@@ -15,7 +15,7 @@ const (
 //	 0  transfer 8
 //	 8  number 8
 //	16  total 8
-//	24  checksum of the piece 8
+//	24  checksum of the piece 8: xxhash64, seed 0
 //	32  piece 4 | offset in the piece 4
 //	40  stride 4 | zero 4
 //	48  body

@@ -111,6 +111,9 @@ func TestTsharkReadsEveryFrame(t *testing.T) {
 		if names[i] == "mismatch" {
 			want = "balsa\twe speak version 1, not 9"
 		}
+		if names[i] == "mismatch-two" {
+			want = "balsa\twe speak versions 2 to 3, not 1"
+		}
 		if names[i] == "mismatch-key" {
 			want = "balsa\twe do not hold that key"
 		}
@@ -124,7 +127,7 @@ func TestTsharkReadsEveryFrame(t *testing.T) {
 	full := tshark(t, all, "-V")
 	for _, want := range []string{
 		"Cluster tag: 0x00c0ffee", "Term: 3", "Entry 8, commands", "Entry 9, no-op", "Reject: 1", "Held, second word: 0x8000000000000000",
-		"Address: 127.0.0.1:7101", "Member 7", "Sequence number: 2", "Role: leader (4)", "Verb: add (1)", "Text: done", "Stride: 256", "Packet number: 1",
+		"Address: 127.0.0.1:7101", "Member 7", "Sequence number: 2", "Role: leader (4)", "Role: removed (6)", "Removed: 1", "Verb: add (1)", "Text: done", "Stride: 256", "Packet number: 1",
 	} {
 		if !strings.Contains(full, want) {
 			t.Errorf("nothing says %q", want)

@@ -8,7 +8,7 @@ const EntryHeaderBytes = 56
 //	 0  index 8
 //	 8  term 8
 //	16  log time 8
-//	24  checksum 8, over the stored body and the fields; made once, by the leader
+//	24  checksum 8
 //	32  kind 1 | codec 1 | group 2 | count 4
 //	40  raw length 4 | body length 4
 //	48  zero 8
@@ -20,7 +20,7 @@ type Entry struct {
 	Count       uint32 // commands in the body
 	RawBytes    uint32 // of the body before compression
 	Time        int64  // log time, nanoseconds
-	Sum         uint64 // opaque here: whoever writes the log checks it
+	Sum         uint64 // over the stored body and the fields, made once, by the leader; opaque here: whoever writes the log checks it
 	Body        []byte // as stored; at most MaxEntryBody
 }
 

@@ -15,7 +15,6 @@ const (
 	KindProbe      Kind = 6
 	KindProbeReply Kind = 7
 	KindJoin       Kind = 8
-	KindJoinAnswer Kind = 9
 	KindReadAsk    Kind = 10
 	KindReadAnswer Kind = 11
 	KindAddress    Kind = 12
@@ -48,81 +47,52 @@ const (
 	KindPad            Kind = 54 // zeros: see Packer.Even
 )
 
+var kindNames = [256]string{
+	KindAppend:         "append",
+	KindAck:            "ack",
+	KindVote:           "vote",
+	KindVoteReply:      "vote-reply",
+	KindTimeoutNow:     "timeout-now",
+	KindProbe:          "probe",
+	KindProbeReply:     "probe-reply",
+	KindJoin:           "join",
+	KindReadAsk:        "read-ask",
+	KindReadAnswer:     "read-answer",
+	KindAddress:        "address",
+	KindFoundAsk:       "found-ask",
+	KindFoundAnswer:    "found-answer",
+	KindFoundList:      "found-list",
+	KindHello:          "hello",
+	KindHelloReply:     "hello-reply",
+	KindRequest:        "request",
+	KindReply:          "reply",
+	KindNotLeader:      "not-leader",
+	KindStatus:         "status",
+	KindStatusReply:    "status-reply",
+	KindMember:         "member",
+	KindMemberReply:    "member-reply",
+	KindChaos:          "chaos",
+	KindChaosReply:     "chaos-reply",
+	KindToken:          "token",
+	KindPathAsk:        "path-ask",
+	KindPathEcho:       "path-echo",
+	KindFragment:       "fragment",
+	KindFragmentStatus: "fragment-status",
+	KindPathProbe:      "path-probe",
+	KindPathAnswer:     "path-answer",
+	KindBulk:           "bulk",
+	KindBulkAck:        "bulk-ack",
+	KindPad:            "pad",
+}
+
+// Known tells whether we have a name for the kind. Frames of other kinds are skipped, in whatever version: they are
+// said by newer software, which gets on without our hearing them (docs/wire-protocol.md, "Versions").
+func (k Kind) Known() bool { return kindNames[k] != "" }
+
 // String is the kind's name for people, as in counters and dumps.
 func (k Kind) String() string {
-	switch k {
-	case KindAppend:
-		return "append"
-	case KindAck:
-		return "ack"
-	case KindVote:
-		return "vote"
-	case KindVoteReply:
-		return "vote-reply"
-	case KindTimeoutNow:
-		return "timeout-now"
-	case KindProbe:
-		return "probe"
-	case KindProbeReply:
-		return "probe-reply"
-	case KindJoin:
-		return "join"
-	case KindJoinAnswer:
-		return "join-answer"
-	case KindReadAsk:
-		return "read-ask"
-	case KindReadAnswer:
-		return "read-answer"
-	case KindAddress:
-		return "address"
-	case KindFoundAsk:
-		return "found-ask"
-	case KindFoundAnswer:
-		return "found-answer"
-	case KindFoundList:
-		return "found-list"
-	case KindHello:
-		return "hello"
-	case KindHelloReply:
-		return "hello-reply"
-	case KindRequest:
-		return "request"
-	case KindReply:
-		return "reply"
-	case KindNotLeader:
-		return "not-leader"
-	case KindStatus:
-		return "status"
-	case KindStatusReply:
-		return "status-reply"
-	case KindMember:
-		return "member"
-	case KindMemberReply:
-		return "member-reply"
-	case KindChaos:
-		return "chaos"
-	case KindChaosReply:
-		return "chaos-reply"
-	case KindToken:
-		return "token"
-	case KindPathAsk:
-		return "path-ask"
-	case KindPathEcho:
-		return "path-echo"
-	case KindFragment:
-		return "fragment"
-	case KindFragmentStatus:
-		return "fragment-status"
-	case KindPathProbe:
-		return "path-probe"
-	case KindPathAnswer:
-		return "path-answer"
-	case KindBulk:
-		return "bulk"
-	case KindBulkAck:
-		return "bulk-ack"
-	case KindPad:
-		return "pad"
+	if k.Known() {
+		return kindNames[k]
 	}
 	return fmt.Sprintf("kind-%d", uint8(k))
 }

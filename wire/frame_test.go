@@ -81,7 +81,6 @@ func samples() []sample {
 		{"probe", KindProbe, &Probe{AskBoot: 98, Nonce: 1, Term: 4}, func() frame { return new(Probe) }},
 		{"probe-reply", KindProbeReply, &ProbeReply{EchoBoot: 98, Nonce: 1, Term: 4, Leads: true}, func() frame { return new(ProbeReply) }},
 		{"join", KindJoin, &Join{AskBoot: 98, Term: 4, Cluster: [16]byte{1, 2}, Incarnation: 6, List: list}, func() frame { return new(Join) }},
-		{"join-answer", KindJoinAnswer, &JoinAnswer{EchoBoot: 98, Joined: true}, func() frame { return new(JoinAnswer) }},
 		{"address", KindAddress, &Address{Index: 9, Addr: []byte("10.0.0.7:7101")}, func() frame { return new(Address) }},
 		{"read-ask", KindReadAsk, &ReadAsk{AskBoot: 98, Nonce: 7, Term: 4}, func() frame { return new(ReadAsk) }},
 		{"read-answer", KindReadAnswer, &ReadAnswer{EchoBoot: 98, Nonce: 7, Term: 4, Index: 9}, func() frame { return new(ReadAnswer) }},
@@ -91,11 +90,13 @@ func samples() []sample {
 		{"found-list", KindFoundList, &FoundList{List: list}, func() frame { return new(FoundList) }},
 		{"hello", KindHello, &Hello{Nonce: 42, Pad: 16}, func() frame { return new(Hello) }},
 		{"hello-reply", KindHelloReply, &HelloReply{Nonce: 42, Leader: 1, LeaderAddr: []byte("127.0.0.1:7101"), Term: 4, LogTime: 1e9, Token: 5, Cluster: [16]byte{1}, Servers: servers}, func() frame { return new(HelloReply) }},
+		{"hello-reply-removed", KindHelloReply, &HelloReply{Nonce: 42, LeaderAddr: []byte{}, Term: 4, LogTime: 1e9, Token: 5, Removed: true, Cluster: [16]byte{1}, Servers: []byte{}}, func() frame { return new(HelloReply) }},
 		{"request", KindRequest, &Request{Count: 2, Ops: []byte("two operations..")}, func() frame { return new(Request) }},
 		{"reply", KindReply, &Reply{Count: 1, Results: []byte("a result")}, func() frame { return new(Reply) }},
 		{"not-leader", KindNotLeader, &NotLeader{Term: 4, Leader: 1, Addr: []byte("127.0.0.1:7101"), Count: 2, Seqs: []byte("\x01\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00"), Reason: 1}, func() frame { return new(NotLeader) }},
 		{"status", KindStatus, &Status{Nonce: 43}, func() frame { return new(Status) }},
 		{"status-reply", KindStatusReply, &StatusReply{Nonce: 43, ID: 2, Role: RoleLeader, Leader: 2, Term: 4, Last: 9, Commit: 8, Applied: 7, Configuration: list, Servers: servers}, func() frame { return new(StatusReply) }},
+		{"status-reply-removed", KindStatusReply, &StatusReply{Nonce: 43, ID: 3, Role: RoleRemoved, Term: 4, Last: 9, Commit: 8, Applied: 7, Configuration: []byte{}, Servers: []byte{}}, func() frame { return new(StatusReply) }},
 		{"member", KindMember, &MemberChange{Nonce: 44, Operation: 45, Hold: 1e10, Verb: VerbAdd, DryRun: true, HoldPhase: 1, Servers: servers}, func() frame { return new(MemberChange) }},
 		{"member-reply", KindMemberReply, &MemberChangeReply{Nonce: 44, Operation: 45, Index: 9, Term: 4, Leader: 1, Outcome: 1, Phase: 2, Configuration: list, Text: []byte("done")}, func() frame { return new(MemberChangeReply) }},
 		{"chaos", KindChaos, &Chaos{Nonce: 46, Duration: 2e9, Verb: ChaosCut}, func() frame { return new(Chaos) }},
@@ -109,8 +110,9 @@ func samples() []sample {
 		{"path-answer", KindPathAnswer, &PathAnswer{EchoBoot: 96, Nonce: 5}, func() frame { return new(PathAnswer) }},
 		{"bulk", KindBulk, &Bulk{Transfer: 7, Number: 9, Total: BulkPieceBytes + 300, Sum: 0xfeed, Piece: 1, Offset: 256, Stride: 256, Body: bytes.Repeat([]byte{3}, 44)}, func() frame { return new(Bulk) }},
 		{"bulk-ack", KindBulkAck, &BulkAck{Transfer: 7, EchoBoot: 96, Largest: 9, Floor: 1, Kept: 5, Overflows: 2, Delay: 100, Bitmap: [4]uint64{1, 0, 0, 1 << 63}}, func() frame { return new(BulkAck) }},
-		{"mismatch", 0, &Mismatch{Version: 1, Asked: 9}, func() frame { return new(Mismatch) }},
-		{"mismatch-key", 0, &Mismatch{Version: 1, Asked: 1, Reason: MismatchKey}, func() frame { return new(Mismatch) }},
+		{"mismatch", 0, &Mismatch{Speaks: Versions{1, 1}, Asked: 9}, func() frame { return new(Mismatch) }},
+		{"mismatch-two", 0, &Mismatch{Speaks: Versions{2, 3}, Asked: 1}, func() frame { return new(Mismatch) }},
+		{"mismatch-key", 0, &Mismatch{Speaks: Versions{1, 1}, Asked: 1, Reason: MismatchKey}, func() frame { return new(Mismatch) }},
 	}
 }
 
@@ -172,7 +174,7 @@ func TestEveryCutOfAFrameIsAnErrorOrReencodesToItself(t *testing.T) {
 }
 
 func TestReservedBytesMustBeZero(t *testing.T) {
-	at := map[string]int{"append": 61, "ack": 98, "vote": 39, "vote-reply": 34, "probe-reply": 25, "join-answer": 15, "found-answer": 9, "hello": 9, "hello-reply": 51,
+	at := map[string]int{"append": 61, "ack": 98, "vote": 39, "vote-reply": 34, "probe-reply": 25, "found-answer": 9, "hello": 9, "hello-reply": 51,
 		"request": 4, "reply": 7, "not-leader": 14, "status-reply": 45, "member": 27, "member-reply": 36, "chaos": 17, "chaos-reply": 9, "fragment": 24, "fragment-status": 21}
 	for _, s := range samples() {
 		i, ok := at[s.name]
@@ -313,7 +315,7 @@ func TestAMismatchIsNeverLongerThanTheQuestionNorAnswered(t *testing.T) {
 		if _, _, err := Open(a); !errors.Is(err, ErrMismatch) {
 			t.Fatalf("open of the answer: %v", err)
 		}
-		if err := m.Decode(a); err != nil || m.Version != Version || m.Asked != 9 {
+		if err := m.Decode(a); err != nil || m.Speaks != Spoken() || m.Asked != 9 {
 			t.Fatalf("answer %+v, %v", m, err)
 		}
 		if len(AppendMismatch(nil, append(a, make([]byte, 100)...))) != 0 {

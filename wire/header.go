@@ -10,7 +10,7 @@ import (
 // Sizes in bytes, and numbers that both ends must agree on.
 const (
 	Magic            = 0x6c62 // "bl", the first two bytes of every datagram of every version
-	Version          = 1
+	Version          = 1      // the newest that is spoken here, and what is said; see version.go
 	HeaderBytes      = 48
 	TrailerBytes     = 16 // xxhash64 in the first 8, room for a 16-byte tag
 	FrameHeaderBytes = 8
@@ -45,12 +45,12 @@ var (
 )
 
 // checksumSeed begins every checksum, so that an xxhash64 made for another
-// purpose never passes for ours: "balsawr" and the version.
-const checksumSeed = 0x62616c7361777200 | Version
+// purpose never passes for ours: "balsawr" and the datagram's version.
+const checksumSeed = 0x62616c7361777200
 
 // Header opens every datagram.
 //
-//	 0  magic 2 | version 1 | flags 1 | cluster tag 4
+//	 0  magic 2: 62 6c | version 1 | flags 1: 1 sealed, 2 operator | cluster tag 4
 //	 8  source 2 | destination 2 | key epoch 1 | newest epoch 1 | body length 2
 //	16  incarnation 8
 //	24  boot 8
@@ -68,7 +68,7 @@ type Header struct {
 
 	Incarnation uint64 // of the sending server; the client's id when Src is ClientNode
 	Boot        uint64 // random, anew at each start of the sender's process
-	Packet      uint64 // from 1, never reused within one boot and destination
+	Packet      uint64 // from 1, never reused within one boot: one count for all destinations
 	Token       uint64 // the address token the destination gave out; 0 = none
 }
 
@@ -97,11 +97,10 @@ func Peek(b []byte) (Header, error) {
 	if len(b) < 3 || le.Uint16(b) != Magic {
 		return Header{}, ErrMagic
 	}
-	switch b[2] {
-	case Version:
-	case mismatchVersion:
+	if b[2] == mismatchVersion {
 		return Header{}, ErrMismatch
-	default:
+	}
+	if !Spoken().Take(b[2]) {
 		return Header{}, ErrVersion
 	}
 	if len(b) < HeaderBytes+TrailerBytes {
@@ -172,9 +171,10 @@ func putHeader(b []byte, h *Header) {
 	le.PutUint64(b[40:], h.Token)
 }
 
+// checksum is that of p, the beginning of a datagram.
 func checksum(p []byte) uint64 {
 	var d xxhash.Digest
-	d.ResetWithSeed(checksumSeed)
+	d.ResetWithSeed(checksumSeed | uint64(p[2]))
 	d.Write(p)
 	return d.Sum64()
 }

@@ -1,9 +1,6 @@
 package wire
 
-const (
-	joinHeaderBytes = 40
-	joinAnswerBytes = 16
-)
+const joinHeaderBytes = 40
 
 // Join tells a blank server that it belongs to a cluster now, and as whom. It
 // persists this before its first ack.
@@ -39,37 +36,5 @@ func (j *Join) Decode(p []byte) error {
 	}
 	*j = Join{AskBoot: le.Uint64(p[0:]), Term: le.Uint64(p[8:]), Incarnation: le.Uint64(p[32:]), List: p[joinHeaderBytes:]}
 	copy(j.Cluster[:], p[16:32])
-	return nil
-}
-
-// JoinAnswer says whether the joiner took it; a removed server says so here.
-//
-//	0  echoed boot 8
-//	8  flags 1: 1 joined, 2 removed | zero 7
-type JoinAnswer struct {
-	EchoBoot        uint64
-	Joined, Removed bool
-}
-
-// Size is the encoded length.
-func (j *JoinAnswer) Size() int { return joinAnswerBytes }
-
-// Encode writes the frame.
-func (j *JoinAnswer) Encode(p []byte) {
-	p = p[:joinAnswerBytes]
-	le.PutUint64(p[0:], j.EchoBoot)
-	p[8] = bit(j.Joined, 1) | bit(j.Removed, 2)
-	clear(p[9:16])
-}
-
-// Decode reads the frame.
-func (j *JoinAnswer) Decode(p []byte) error {
-	if err := fixed(p, joinAnswerBytes); err != nil {
-		return err
-	}
-	if p[8]&^3 != 0 || !zero(p[9:16]) {
-		return ErrReserved
-	}
-	*j = JoinAnswer{EchoBoot: le.Uint64(p[0:]), Joined: p[8]&1 != 0, Removed: p[8]&2 != 0}
 	return nil
 }

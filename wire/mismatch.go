@@ -19,19 +19,19 @@ const (
 // speak, or sealed otherwise. It is no frame: the asker could not read our frames. It is
 // a hint for a counter and a log line, anyone can forge it, and it is never answered.
 //
-//	0  magic 2 | zero 1 | version spoken 1 | version asked 1 | reason 1 | zero 2
-//	8  checksum 8: xxhash64 of the first 8, seed as in version 1
+//	0  magic 2 | zero 1 | newest spoken 1 | version asked 1 | reason 1 | oldest spoken 1 | zero 1
+//	8  checksum 8: xxhash64 of the first 8, seeded as in a datagram, of version 0
 type Mismatch struct {
-	Version uint8 // the version that the answering side speaks
-	Asked   uint8 // the version it was spoken to in
-	Reason  uint8
+	Speaks Versions // the versions that the answering side takes
+	Asked  uint8    // the version it was spoken to in
+	Reason uint8
 }
 
 // AppendMismatch appends the answer to a datagram for which Open said ErrVersion.
 // It appends nothing when the question is shorter than the answer would be, so
 // that nobody can have us send more than we got.
 func AppendMismatch(dst, question []byte) []byte {
-	if len(question) < MismatchBytes || question[2] == Version {
+	if len(question) < MismatchBytes || Spoken().Take(question[2]) {
 		return dst
 	}
 	return AppendRefusal(dst, question, MismatchVersion)
@@ -45,7 +45,7 @@ func AppendRefusal(dst, question []byte, reason uint8) []byte {
 	}
 	n := len(dst)
 	dst = append(dst, make([]byte, MismatchBytes)...)
-	m := Mismatch{Version: Version, Asked: question[2], Reason: reason}
+	m := Mismatch{Speaks: Spoken(), Asked: question[2], Reason: reason}
 	m.Encode(dst[n:])
 	return dst
 }
@@ -56,8 +56,8 @@ func (m *Mismatch) Size() int { return MismatchBytes }
 // Encode writes the whole datagram.
 func (m *Mismatch) Encode(p []byte) {
 	le.PutUint16(p[0:], Magic)
-	p[2], p[3], p[4] = mismatchVersion, m.Version, m.Asked
-	p[5], p[6], p[7] = m.Reason, 0, 0
+	p[2], p[3], p[4] = mismatchVersion, m.Speaks.Newest, m.Asked
+	p[5], p[6], p[7] = m.Reason, m.Speaks.Oldest, 0
 	le.PutUint64(p[8:], checksum(p[:8]))
 }
 
@@ -72,12 +72,12 @@ func (m *Mismatch) Decode(p []byte) error {
 	if le.Uint64(p[8:]) != checksum(p[:8]) {
 		return ErrChecksum
 	}
-	if !zero(p[6:8]) {
+	if p[7] != 0 {
 		return ErrReserved
 	}
-	if p[5] > MismatchKey {
+	if p[5] > MismatchKey || p[6] == 0 || p[6] > p[3] {
 		return ErrValue
 	}
-	m.Version, m.Asked, m.Reason = p[3], p[4], p[5]
+	*m = Mismatch{Speaks: Versions{Oldest: p[6], Newest: p[3]}, Asked: p[4], Reason: p[5]}
 	return nil
 }

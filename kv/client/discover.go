@@ -39,7 +39,7 @@ type server struct {
 	tries    uint64 // datagrams sealed for it
 	cannot   uint8  // why it can't read us, as anybody may say, plus 1; 0: nothing was said
 	cannotAt int64
-	speaks   uint8 // version of the protocol, told with that
+	speaks   wire.Versions // told with that
 }
 
 // boot is one process of a server, and which of its datagrams were taken.

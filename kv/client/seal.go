@@ -69,7 +69,7 @@ func (c *Core) onMismatch(from netip.AddrPort, datagram []byte) {
 	}
 	for _, s := range c.servers {
 		if same(s.addr, from) {
-			s.cannot, s.cannotAt, s.speaks = m.Reason+1, c.now, m.Version
+			s.cannot, s.cannotAt, s.speaks = m.Reason+1, c.now, m.Speaks
 			c.wantsKeys = c.wantsKeys || m.Reason == wire.MismatchKey && c.opener != nil
 		}
 	}
@@ -134,7 +134,7 @@ func (c *Core) complaint(since int64) string {
 		}
 		switch s.cannot - 1 {
 		case wire.MismatchVersion:
-			return fmt.Sprintf("%s speaks version %d of the protocol, this client version %d", s.addr, s.speaks, wire.Version)
+			return fmt.Sprintf("%s speaks %v of the protocol, this client %v", s.addr, s.speaks, wire.Spoken())
 		case wire.MismatchSealed:
 			return fmt.Sprintf("%s takes sealed datagrams only: give the cluster's client.secret by --secret-file", s.addr)
 		case wire.MismatchOpen:

@@ -219,3 +219,35 @@ func TestARefusalOfTheSealIsToldAtTheEnd(t *testing.T) {
 		}
 	}
 }
+
+// A client of another version says, at its end, what both sides speak.
+func TestAClientOfAnotherVersionSaysWhatBothSpeak(t *testing.T) {
+	l := newLone(t, nil, nil)
+	l.c.Submit(10, put("k", "v"), 500*ms, 1)
+	l.listen()
+	var b [wire.MismatchBytes]byte
+	m := wire.Mismatch{Speaks: wire.Versions{Oldest: 2, Newest: 3}, Asked: 1}
+	m.Encode(b[:])
+	l.c.Deliver(11, l.at, b[:])
+	l.c.Tick(501 * ms)
+	done := l.c.Done()
+	if len(done) != 1 || done[0].Outcome != NotApplied || !strings.Contains(done[0].Err.Error(), "speaks versions 2 to 3 of the protocol, this client "+wire.Spoken().String()) {
+		t.Errorf("%+v, want both sides' versions", done)
+	}
+}
+
+// Frames that only newer servers say are skipped, and what stands beside them is taken.
+func TestAClientSkipsFramesOfUnknownKinds(t *testing.T) {
+	l := newLone(t, nil, nil)
+	l.c.Submit(10, put("k", "v"), 3600e9, 1)
+	l.listen()
+	p := wire.Packer{Limit: wire.MaxDatagram, Header: wire.Header{Cluster: wire.ClusterTag([16]byte{1}), Src: 1, Dst: wire.ClientNode, Incarnation: 2, Boot: 3}}
+	clear(p.Frame(13, 40))
+	clear(p.Frame(46, 0))
+	r := wire.HelloReply{Nonce: l.nonce, Leader: 1, Term: 3, LogTime: 1, Cluster: [16]byte{1}, Token: l.token}
+	r.Encode(p.Frame(wire.KindHelloReply, r.Size()))
+	clear(p.Frame(200, 8))
+	l.c.Deliver(11, l.at, p.Flush(l.at, nil)[0].Bytes)
+	l.listen()
+	l.is("told beside what it does not know", wire.KindRequest)
+}
