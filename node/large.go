@@ -116,6 +116,10 @@ func (n *Node) fragment(now int64, h *wire.Header, from netip.AddrPort, p []byte
 	if ok && n.may(h, whole.Kind) {
 		n.frame(now, h, from, whole.Kind, whole.Payload)
 	}
+	if ok { // what is kept of a frame is copied
+		n.clientParts.Reuse()
+		n.parts.Reuse()
+	}
 }
 
 // tellFragments tells every sender of fragments what of them is here.
