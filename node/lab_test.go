@@ -41,6 +41,7 @@ type lab struct {
 	ends             error                                                // what may end a server
 	ended            []error
 	moved            map[uint16]netip.AddrPort // servers that are elsewhere now
+	parts            *wire.Reassembler         // the client's; nil: it takes no fragments
 }
 
 type flight struct {
@@ -184,6 +185,7 @@ func (l *lab) each(visit func(id uint16, n *Node)) {
 func (l *lab) turn(step int64) {
 	queue := l.queue
 	l.queue = nil
+	l.tellPieces()
 	for _, f := range queue {
 		if n := l.nodes[l.id(f.to)]; n != nil {
 			n.Deliver(l.now, f.from, f.bytes)
@@ -335,15 +337,42 @@ func (l *lab) request(to uint16, ops ...kv.Command) {
 	l.tell(to, l.nodes[to].tag, wire.KindRequest, r.Size(), r.Encode)
 }
 
+// tellPieces acknowledges the fragments that the client got.
+func (l *lab) tellPieces() {
+	if l.parts == nil {
+		return
+	}
+	for owed, ok := l.parts.NextStatus(); ok; owed, ok = l.parts.NextStatus() {
+		if n := l.nodes[owed.To.Src]; n != nil {
+			l.tell(owed.To.Src, n.tag, wire.KindFragmentStatus, owed.Status.Size(), owed.Status.Encode)
+		}
+	}
+}
+
 func (l *lab) hear(f flight) {
 	_, frames, err := l.open(f.bytes)
 	if err != nil {
 		l.t.Fatal(err)
 	}
+	h, _ := wire.Peek(f.bytes)
 	for {
 		kind, p, ok := frames.Next()
 		if !ok {
 			return
+		}
+		if kind == wire.KindFragment && l.parts != nil {
+			var piece wire.Fragment
+			if err := piece.Decode(p); err != nil {
+				l.t.Fatal(err)
+			}
+			whole, ok, err := l.parts.Add(l.now, &h, &piece)
+			if err != nil {
+				l.t.Fatal(err)
+			}
+			if !ok {
+				continue
+			}
+			kind, p = whole.Kind, slices.Clone(whole.Payload)
 		}
 		a := answer{from: l.id(f.from), kind: kind}
 		switch kind {

@@ -71,6 +71,7 @@ type Node struct {
 	ledTerm        uint64 // the term this server leads, 0 when it does not
 	ledLast        uint64 // the last entry it proposed when it stopped leading
 	turnAt         int64  // when the turn under way began
+	now            int64  // what this node was told last
 	due            int64  // when the next is due, 0: not known
 	toldLeader     uint16 // the leader that the last log line named
 	standing       bool   // a log line said that this server stands, and nothing has come of it yet

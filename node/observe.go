@@ -32,6 +32,7 @@ type Counters struct {
 	DroppedFull        uint64 // entries a full disk has no room for; the leader sends them again
 	DroppedIncarnation uint64 // from a member under another incarnation
 	DroppedFragments   uint64 // contradict an earlier one, or found no room
+	DroppedLarge       uint64 // large answers, and appends in fragments, that found no room or whose path shrank
 	DroppedReplays     uint64 // datagrams with requests that the network repeated
 	DroppedSeal        uint64 // sealed with another key, or not as it must be here
 	DroppedUnproven    uint64 // frames of clients, and questions of unknown servers, whose address is not proven

@@ -18,7 +18,9 @@ type outbound struct {
 	header  wire.Header
 	sealer  *wire.Sealer   // nil without a secret
 	open    []*destination // this turn's, in the order they were first written to
+	where   destinations   // finds them
 	free    []*destination
+	kept    int  // bytes that free has, at most maxKept
 	flushed bool // open holds datagrams that Out has handed over
 	packets []wire.Packet
 	raw     []wire.Packet // whole datagrams that no packer made
@@ -41,7 +43,12 @@ type destination struct {
 	dst    uint16
 	packer wire.Packer
 	alone  bool // holds a datagram that nothing may be added to
+	bulk   bool // holds fragments, which leave last
+	held   int  // bytes of the packer, as it was put back
 }
+
+// maxKept bounds the memory of packers that are kept from turn to turn.
+const maxKept = 32 << 20
 
 // peer is where a server of the configuration or the pool is reached.
 type peer struct {
@@ -69,6 +76,7 @@ func (o *outbound) init(n *Node) {
 	o.n = n
 	o.header = wire.Header{Src: n.identity.ID, Incarnation: n.identity.Incarnation, Boot: n.boot}
 	o.message = n.boot
+	o.where.seed = n.boot
 	for _, s := range n.identity.Pool {
 		o.place(s.ID, s.Addr)
 	}
@@ -146,6 +154,7 @@ func (p *peer) resolve(n *Node, now int64) {
 		p.tryAt = now + resolveAgain
 		n.logger.Warn("a server's address does not resolve; trying again", "server", p.id, "addr", p.addr, "err", err)
 	case p.to != to:
+		n.out.dropLarge(p.to) // nobody is there any more
 		p.to = to
 		n.out.newPath(p)
 	}
@@ -209,16 +218,23 @@ func (o *outbound) frame(to netip.AddrPort, dst uint16, kind wire.Kind, size int
 
 // packer is this turn's packer for a destination.
 func (o *outbound) packer(to netip.AddrPort, dst uint16) *wire.Packer {
+	return o.gather(to, dst, false)
+}
+
+// bulk is this turn's packer for the fragments to a destination.
+func (o *outbound) bulk(to netip.AddrPort, dst uint16) *wire.Packer { return o.gather(to, dst, true) }
+
+func (o *outbound) gather(to netip.AddrPort, dst uint16, bulk bool) *wire.Packer {
 	if o.flushed {
 		o.recycle()
 	}
-	for _, d := range o.open {
-		if d.to == to && d.dst == dst && !d.alone {
-			return &d.packer
-		}
+	if d := o.where.find(o.open, to, dst, bulk); d != nil {
+		return &d.packer
 	}
 	d := o.destination(to, dst)
+	d.bulk = bulk
 	o.open = append(o.open, d)
+	o.where.add(o.open)
 	return &d.packer
 }
 
@@ -229,11 +245,13 @@ const evenMost = 9000
 func (o *outbound) destination(to netip.AddrPort, dst uint16) *destination {
 	var d *destination
 	if last := len(o.free) - 1; last >= 0 {
-		d, o.free = o.free[last], o.free[:last]
+		d, o.free[last] = o.free[last], nil
+		o.free = o.free[:last]
+		o.kept -= d.held
 	} else {
 		d = new(destination)
 	}
-	d.to, d.dst, d.alone = to, dst, false
+	d.to, d.dst, d.alone, d.bulk = to, dst, false, false
 	d.packer.Limit = o.datagramLimit(to)
 	d.packer.Header = o.header
 	d.packer.Sealer = o.sealer
@@ -274,34 +292,49 @@ func (o *outbound) noteNewest(id uint16, epoch uint8) {
 }
 
 func (o *outbound) recycle() {
-	for _, d := range o.open {
+	for i, d := range o.open {
 		d.packer.Reset()
-		o.free = append(o.free, d)
+		if d.held = d.packer.Held(); o.kept+d.held <= maxKept {
+			o.kept += d.held
+			o.free = append(o.free, d)
+		}
+		o.open[i] = nil
 	}
+	clear(o.packets) // what is not kept must not be held by what was sent
+	o.packets = o.packets[:0]
 	o.open, o.flushed = o.open[:0], false
+	o.where.forget()
 	o.settlePaths()
 }
 
-// Out hands over what is to be sent now, peers' datagrams and clients' in the
-// order they were begun. Valid until the node is called again.
+// Out hands over what is to be sent now: what servers wait for first, so that no heartbeat or vote stands behind
+// a large answer, then clients' answers, then fragments, those to servers before those to clients. Valid until
+// the node is called again.
 func (n *Node) Out() []wire.Packet {
 	o := &n.out
-	if o.flushed {
+	if o.flushed || n.chaos.cut { // cut off: what was to be said is lost
 		o.recycle()
 	}
 	o.packets = append(o.packets[:0], o.raw...)
 	o.raw = o.raw[:0]
-	if n.chaos.cut {
-		o.recycle() // what was to be said is lost
-		return o.packets
+	for _, bulk := range [...]bool{false, true} {
+		o.flush(bulk, false)
+		o.flush(bulk, true)
 	}
+	o.flushed = true
+	return o.packets
+}
+
+// flush finishes the datagrams of one kind, in the order they were begun.
+func (o *outbound) flush(bulk, clients bool) {
 	for _, d := range o.open {
+		if d.bulk != bulk || (d.dst == wire.ClientNode) != clients {
+			continue
+		}
 		d.packer.Header.Packet = o.header.Packet
 		o.packets = d.packer.Flush(d.to, o.packets)
 		o.header.Packet = d.packer.Header.Packet
 	}
-	o.flushed = true
-	return o.packets
 }
 
 // send encodes one message of the core for its server.

@@ -326,4 +326,5 @@ func (n *Node) woke(now int64) {
 		n.pace.absent(now)
 	}
 	n.due = 0
+	n.now = now
 }

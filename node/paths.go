@@ -46,14 +46,11 @@ func (o *outbound) settlePaths() {
 }
 
 func (o *outbound) dropLarge(to netip.AddrPort) {
-	kept := o.large[:0]
-	for _, l := range o.large {
-		if l.to != to {
-			kept = append(kept, l)
+	for i := len(o.large) - 1; i >= 0; i-- {
+		if l := &o.large[i]; l.to == to {
+			o.endLarge(l)
 		}
 	}
-	clear(o.large[len(kept):])
-	o.large = kept
 }
 
 // probePaths sends the probes that are due.
@@ -93,6 +90,7 @@ func (o *outbound) alone(to netip.AddrPort, dst uint16, limit int) *wire.Packer 
 	d := o.destination(to, dst)
 	d.alone, d.packer.Limit = true, limit
 	o.open = append(o.open, d)
+	o.where.add(o.open)
 	return &d.packer
 }
 

@@ -17,19 +17,26 @@ type clients struct {
 	oldest *client // ends of a list by last use
 	newest *client
 	dirty  []*client // have results to send this turn, in order
+
+	spare      [][]byte // for the results of those that are answered in a turn, lent to them for it
+	spareBytes int      // of them, at most maxSpare
 }
 
 type client struct {
 	id           uint64
 	addr         netip.AddrPort
 	heard        int64
-	results      []byte
+	results      []byte // lent while there are some: nothing is kept for every client
 	count        int
+	most         int // bytes of results that a datagram takes, as it was when the first of them came
 	replay       replay
 	older, newer *client
 }
 
-const maxClients = 1 << 16
+const (
+	maxClients = 1 << 16
+	maxSpare   = 4 << 20 // bytes of buffers for results that are kept from turn to turn
+)
 
 func (c *clients) init() { c.byID = make(map[uint64]*client) }
 
@@ -78,41 +85,73 @@ func (c *clients) unlink(k *client) {
 	k.older, k.newer = nil, nil
 }
 
-// reply queues one result for a client; results of a turn share datagrams.
-func (n *Node) reply(c *client, r *kv.Result) {
+// reply queues one result for a client; results of a turn share datagrams. It gives the bytes that were copied for it.
+func (n *Node) reply(c *client, r *kv.Result) int {
+	size := kv.ResultSize(r)
+	if c.count == 0 {
+		c.most = wire.MaxFrame(n.out.datagramLimit(c.addr)) - wire.RequestHeaderBytes
+	}
+	if size > c.most {
+		return n.replyLarge(c, r, size)
+	}
 	if c.count == 0 {
 		n.clients.dirty = append(n.clients.dirty, c)
-	} else if len(c.results)+kv.ResultSize(r) > wire.MaxFrame(n.out.datagramLimit(c.addr))-wire.RequestHeaderBytes {
+		n.clients.lend(c)
+	} else if len(c.results)+size > c.most {
 		n.flushReply(c)
 	}
 	c.results = kv.AppendResult(c.results, r)
 	c.count++
+	return size
 }
 
-func (n *Node) flushReplies(now int64) {
+// replyLarge sends a result that no datagram holds, in fragments. Where there is no room for it, it is not even copied:
+// the client asks again.
+func (n *Node) replyLarge(c *client, r *kv.Result, size int) int {
+	size += wire.RequestHeaderBytes
+	if !n.out.largeRoom(n.now, c.addr, wire.ClientNode, size) {
+		n.Counters.DroppedLarge++
+		return 0
+	}
+	body := make([]byte, wire.RequestHeaderBytes, size)
+	f := wire.Reply{Count: 1}
+	f.EncodeHeader(body)
+	n.out.sendLarge(n.now, c.addr, wire.ClientNode, wire.KindReply, kv.AppendResult(body, r))
+	return size
+}
+
+func (n *Node) flushReplies() {
 	for _, c := range n.clients.dirty {
-		if c.count > 0 {
-			n.flushReplyAt(now, c)
-		}
+		n.flushReply(c)
+		n.clients.giveBack(c)
 	}
 	n.clients.dirty = n.clients.dirty[:0]
 }
 
-func (n *Node) flushReply(c *client) { n.flushReplyAt(0, c) }
-
-func (n *Node) flushReplyAt(now int64, c *client) {
+func (n *Node) flushReply(c *client) {
+	if c.count == 0 {
+		return
+	}
 	f := wire.Reply{Count: c.count, Results: c.results}
-	if p := n.out.frame(c.addr, wire.ClientNode, wire.KindReply, f.Size()); p != nil {
-		f.Encode(p)
-	} else {
-		body := make([]byte, f.Size())
-		f.Encode(body)
-		n.out.sendLarge(now, c.addr, wire.ClientNode, wire.KindReply, body)
-	}
+	n.respond(n.now, c.addr, wire.ClientNode, wire.KindReply, f.Size(), f.Encode)
 	c.results, c.count = c.results[:0], 0
-	if cap(c.results) > 1<<20 {
-		c.results = nil // one large value must not be kept for every client
+}
+
+// lend gives a client memory for its results until the turn ends.
+func (c *clients) lend(k *client) {
+	if last := len(c.spare) - 1; k.results == nil && last >= 0 {
+		k.results, c.spare[last] = c.spare[last], nil
+		c.spare = c.spare[:last]
+		c.spareBytes -= cap(k.results)
 	}
+}
+
+func (c *clients) giveBack(k *client) {
+	if size := cap(k.results); size > 0 && c.spareBytes+size <= maxSpare {
+		c.spare = append(c.spare, k.results[:0])
+		c.spareBytes += size
+	}
+	k.results = nil
 }
 
 // refuseAll tells a client that this server has no part in its cluster, naming each

@@ -19,7 +19,7 @@ func (n *Node) Turn(now int64, drained bool) {
 	}
 	if n.core == nil {
 		n.foundingTurn(now)
-		n.flushReplies(now)
+		n.flushReplies()
 		n.out.resendLarge(now)
 		return
 	}
@@ -43,7 +43,7 @@ func (n *Node) Turn(now int64, drained bool) {
 	n.startReads(now)
 	n.apply(now)
 	n.serveReads()
-	n.flushReplies(now)
+	n.flushReplies()
 	n.tellFragments(now)
 	n.out.resendLarge(now)
 	n.out.probePaths(now)
@@ -73,6 +73,9 @@ func (n *Node) deadline() int64 {
 	}
 	if n.applied < n.commit {
 		return 0 // a bounded turn left some entries to apply
+	}
+	if n.reads.servable(0, n.applied) {
+		return 0 // or reads to answer
 	}
 	if len(n.founding.unlisted) > 0 {
 		at = min(at, n.founding.spreadAt)

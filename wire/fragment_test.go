@@ -365,3 +365,28 @@ func TestReassemblyIsBoundedAndExpires(t *testing.T) {
 		t.Errorf("%d finished messages remembered, %d open", len(r.done), len(r.index))
 	}
 }
+
+// What was handed out stays as it is until its reader says so; then its memory serves again.
+func TestAPayloadIsReusedOnlyWhenItsReaderSaysSo(t *testing.T) {
+	r := NewReassembler(1<<20, 8)
+	h := Header{Src: 3, Boot: 1}
+	put := func(id uint64, fill byte) []byte {
+		t.Helper()
+		if _, _, err := r.Add(0, &h, twoPieces(id, 0, fill)); err != nil {
+			t.Fatal(err)
+		}
+		w, whole, err := r.Add(0, &h, twoPieces(id, 1, fill))
+		if err != nil || !whole {
+			t.Fatal(whole, err)
+		}
+		return w.Payload
+	}
+	a, b := put(1, 'a'), put(2, 'b')
+	if a[0] != 'a' || b[0] != 'b' {
+		t.Errorf("got %q and %q", a[0], b[0])
+	}
+	r.Reuse()
+	if c := put(3, 'c'); &c[0] != &b[0] || a[0] != 'a' {
+		t.Error("what nobody looks at any more is not used again, or what may still be is")
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -503,6 +504,54 @@ func TestFullDatagramsAreMadeEqual(t *testing.T) {
 		}
 		if got != frames || even && (len(sizes) != 1 || sizes[1400] == 0 || pads == 0) || !even && (pads > 0 || len(sizes) < 2) {
 			t.Errorf("even %v: %d frames, %d pads, sizes %v", even, got, pads, sizes)
+		}
+	}
+}
+
+// A packer that begins small holds no more than it needs, and loses nothing where a datagram moves to a larger slab.
+func TestAPackersMemoryGrowsWithWhatItHolds(t *testing.T) {
+	for name, c := range map[string]struct {
+		limit int
+		sizes []int
+		most  int // bytes held after it
+	}{
+		"a small answer":               {MaxDatagram, []int{100}, leastSlab},
+		"many small ones":              {MaxDatagram, slices.Repeat([]int{100}, 100), 16 << 10},
+		"one that fills a datagram":    {MaxDatagram, []int{MaxFrame(MaxDatagram)}, slabBytes},
+		"small and large ones":         {MaxDatagram, []int{10, 3000, 9000, 50_000, 10, 60_000, 10, 10}, 4 * slabBytes},
+		"a small path":                 {SafeDatagram, slices.Repeat([]int{300}, 50), slabBytes + leastSlab},
+		"a small path, full datagrams": {SafeDatagram, slices.Repeat([]int{MaxFrame(SafeDatagram), 40}, 200), 8 * slabBytes},
+	} {
+		for _, even := range []bool{false, true} {
+			p := Packer{Limit: c.limit, Even: even}
+			for range 3 { // the second finds what the first has left
+				for i, size := range c.sizes {
+					f := p.Frame(KindReply, size)
+					for j := range f {
+						f[j] = byte(i + j)
+					}
+				}
+				next := 0
+				for _, d := range p.Flush(netip.AddrPort{}, nil) {
+					_, frames, err := Open(d.Bytes)
+					if err != nil || len(d.Bytes) > c.limit {
+						t.Fatalf("%s: %d bytes, %v", name, len(d.Bytes), err)
+					}
+					for k, f, ok := frames.Next(); ok; k, f, ok = frames.Next() {
+						if k == KindPad {
+							continue
+						}
+						if len(f) != c.sizes[next] || len(f) > 0 && (f[0] != byte(next) || f[len(f)-1] != byte(next+len(f)-1)) {
+							t.Fatalf("%s: frame %d is not as it was written", name, next)
+						}
+						next++
+					}
+				}
+				if next != len(c.sizes) || p.Held() > c.most {
+					t.Errorf("%s: %d frames of %d, %d bytes held", name, next, len(c.sizes), p.Held())
+				}
+				p.Reset()
+			}
 		}
 	}
 }

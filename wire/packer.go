@@ -2,12 +2,17 @@ package wire
 
 import (
 	"fmt"
+	"math/bits"
 	"net/netip"
 )
 
-// slabBytes is how much memory a Packer takes at a time. Datagrams lie in it one
-// behind the other, so small ones to many destinations stay small.
-const slabBytes = 64 << 10
+// A Packer takes slabBytes of memory at a time, and datagrams lie in it one behind the
+// other. Only the first slab grows from leastSlab with what it holds: to many
+// destinations goes no more than a small answer.
+const (
+	slabBytes = 64 << 10
+	leastSlab = 2 << 10
+)
 
 // Packer gathers frames for one destination into datagrams of at most Limit bytes.
 //
@@ -34,7 +39,7 @@ func MaxFrame(limit int) int {
 }
 
 // Frame adds a frame of size bytes and gives them to be filled in place, before the
-// next Flush; they hold whatever was there. It begins another datagram when the
+// next Frame or Flush; they hold whatever was there. It begins another datagram when the
 // open one is full. It gives nil when size is above MaxFrame(Limit): fragment it.
 func (p *Packer) Frame(k Kind, size int) []byte {
 	if p.Limit < MinDatagram || p.Limit > MaxDatagram {
@@ -49,8 +54,9 @@ func (p *Packer) Frame(k Kind, size int) []byte {
 		p.finish()
 	}
 	if p.open == 0 {
-		p.begin()
+		p.begin(need)
 	}
+	p.roomFor(need)
 	f := p.slabs[p.slab][p.used+p.open:][:need:need]
 	p.open += need
 	le.PutUint64(f[need-8:], 0) // the padding; the payload or the header covers the rest
@@ -104,6 +110,7 @@ func (p *Packer) even() {
 	if !p.Even || rest < FrameHeaderBytes || rest > p.Limit/2 {
 		return
 	}
+	p.roomFor(rest)
 	f := p.slabs[p.slab][p.used+p.open:][:rest]
 	clear(f)
 	f[0] = uint8(KindPad)
@@ -111,15 +118,53 @@ func (p *Packer) even() {
 	p.open += rest
 }
 
-// begin opens a datagram where the slab has room for the largest one.
-func (p *Packer) begin() {
-	if len(p.slabs) > 0 && len(p.slabs[p.slab])-p.used < p.Limit {
-		p.slab, p.used = p.slab+1, 0
-	}
-	if p.slab == len(p.slabs) {
-		p.slabs = append(p.slabs, make([]byte, slabBytes))
+// begin opens a datagram where the slab has room for the largest one, or, in a first slab
+// that is still small, for its first frame.
+func (p *Packer) begin(need int) {
+	if len(p.slabs) > 0 {
+		if room := len(p.slabs[p.slab]) - p.used; room < p.Limit && (len(p.slabs[p.slab]) == slabBytes || room < HeaderBytes+need+TrailerBytes) {
+			p.next()
+		}
+	} else {
+		p.slabs = append(p.slabs, make([]byte, slabFor(HeaderBytes+need+TrailerBytes)))
 	}
 	p.open = HeaderBytes
+}
+
+// roomFor sees to it that the open datagram can take so many bytes more. In a first slab
+// that is too small it moves: to a larger one instead, or behind it what is finished stays.
+func (p *Packer) roomFor(need int) {
+	slab := p.slabs[p.slab]
+	if p.used+p.open+need+TrailerBytes <= len(slab) {
+		return
+	}
+	open := slab[p.used:][:p.open]
+	if p.used == 0 {
+		p.slabs[p.slab] = make([]byte, slabFor(max(2*len(slab), p.open+need+TrailerBytes)))
+	} else {
+		p.next()
+	}
+	copy(p.slabs[p.slab], open)
+}
+
+// next goes on to the slab behind.
+func (p *Packer) next() {
+	if p.slab, p.used = p.slab+1, 0; p.slab == len(p.slabs) {
+		p.slabs = append(p.slabs, make([]byte, slabBytes))
+	}
+}
+
+// slabFor is the size of a slab that holds so many bytes.
+func slabFor(bytes int) int {
+	return min(max(leastSlab, 1<<bits.Len(uint(bytes-1))), slabBytes)
+}
+
+// Held is how much memory the Packer has, which Reset does not give away.
+func (p *Packer) Held() (bytes int) {
+	for _, s := range p.slabs {
+		bytes += len(s)
+	}
+	return bytes
 }
 
 // finish closes the open datagram and gives back what it did not need.

@@ -31,7 +31,7 @@ type Whole struct {
 	From    Sender
 	Message uint64
 	Kind    Kind
-	Payload []byte // valid until the next Add
+	Payload []byte // valid until the Reassembler is told to Reuse it; never told, it is the caller's
 }
 
 // Reassembler puts messages together from their fragments, in bounded memory: a
@@ -49,7 +49,8 @@ type Reassembler struct {
 	ring    []key         // the same, oldest at ringAt
 	ringAt  int
 	repeats []FragmentOwed // statuses owed to late duplicates
-	spare   []byte         // the payload handed out last, to be used again
+	handed  []byte         // the payload handed out last, which may be looked at still
+	spare   []byte         // one that nobody looks at any more
 }
 
 type key struct {
@@ -134,11 +135,20 @@ func (r *Reassembler) AddFrom(now int64, h *Header, f *Fragment, from netip.Addr
 		return Whole{}, false, nil
 	}
 	w = Whole{From: k.from, Message: k.message, Kind: s.kind, Payload: s.buf}
-	r.spare = s.buf
+	r.handed = s.buf
 	r.close(i)
 	r.remember(now, k)
 	r.repeat(k)
 	return w, true, nil
+}
+
+// Reuse says that no payload handed out so far is looked at any more: the next message
+// may be put together where the last one was. A datagram may hold the end of one message
+// and the beginning of another, so Add can't know this by itself.
+func (r *Reassembler) Reuse() {
+	if r.handed != nil {
+		r.spare, r.handed = r.handed, nil
+	}
 }
 
 // NextStatus gives a status that is owed, one after the other until there is none:

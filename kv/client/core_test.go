@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -335,5 +336,52 @@ func TestAFullWindowLetsTheOldestThrough(t *testing.T) {
 			f.run(f.now + 6000*ms)
 			f.allApplied(rest + 2)
 		})
+	}
+}
+
+// A value lies where its pieces were put together: those of another answer in the same datagram must not be put there,
+// as its caller looks at it only when the datagram is done with.
+func TestAValueOutlivesThePiecesBehindItInItsDatagram(t *testing.T) {
+	f := newCluster(t, 1, CoreConfig{})
+	f.core.Submit(f.now, put("a", "0"), 0, 1)
+	f.run(50 * ms)
+	f.done = nil
+	first := f.core.readSeqs.low
+	for i, key := range []string{"a", "b"} {
+		f.core.Submit(f.now, &kv.Command{Op: kv.Get, Key: []byte(key)}, 0, uint64(2+i))
+	}
+	f.core.Out(nil) // into the void
+	s := f.leader
+	var pieces [2][]wire.Fragment
+	for i := range pieces {
+		r := kv.Result{Status: kv.OK, Seq: (first + uint64(i)) | kv.ReadSeq, Value: []byte(strings.Repeat(string(rune('a'+i)), 3000))}
+		reply := wire.Reply{Count: 1, Results: kv.AppendResult(nil, &r)}
+		body := make([]byte, reply.Size())
+		reply.Encode(body)
+		for at := 0; at < len(body); at += 1024 {
+			pieces[i] = append(pieces[i], wire.Fragment{Message: uint64(100 + i), Kind: wire.KindReply, Total: uint32(len(body)),
+				Offset: uint32(at), Stride: 1024, Body: body[at:min(len(body), at+1024)]})
+		}
+	}
+	s.packer.Limit = wire.MaxDatagram
+	send := func(all ...wire.Fragment) {
+		for i := range all {
+			all[i].Encode(s.packer.Frame(wire.KindFragment, all[i].Size()))
+		}
+		for _, p := range s.packer.Flush(netip.AddrPort{}, nil) {
+			f.core.Deliver(f.now, s.addr, p.Bytes)
+		}
+		s.packer.Reset()
+	}
+	last := len(pieces[0]) - 1
+	send(pieces[0][:last]...)
+	send(pieces[0][last], pieces[1][0], pieces[1][1])
+	done := f.core.Done()
+	if len(done) != 1 || done[0].Token != 2 || string(done[0].Result.Value) != strings.Repeat("a", 3000) {
+		t.Fatalf("%d done, the first is %.20q...", len(done), done[0].Result.Value)
+	}
+	send(pieces[1][2:]...)
+	if done = f.core.Done(); len(done) != 1 || string(done[0].Result.Value) != strings.Repeat("b", 3000) {
+		t.Fatalf("%d done", len(done))
 	}
 }

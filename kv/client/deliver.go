@@ -7,9 +7,11 @@ import (
 	"balsa/wire"
 )
 
-// Deliver takes one datagram. Wrong bytes are counted and dropped.
+// Deliver takes one datagram. Wrong bytes are counted and dropped. Values of what it ends lie in the datagram, or where its
+// pieces were put together: they are valid until the next Deliver.
 func (c *Core) Deliver(now int64, from netip.AddrPort, datagram []byte) {
 	c.now = max(c.now, now)
+	c.assembly.Reuse()
 	h, frames, ok := c.unwrap(from, datagram)
 	if !ok {
 		c.Counters.Dropped++
