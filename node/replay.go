@@ -27,7 +27,8 @@ func (r *replay) fresh(boot, n uint64) bool {
 		*r = replay{boot: boot}
 	}
 	if n > r.top {
-		for i := max(r.top+1, n-min(n, replayWindow-1)); i <= n; i++ {
+		for i := max(r.top, n-min(n, replayWindow)); i < n; { // n may be the last number there is: nothing goes beyond it
+			i++
 			r.bits[i/64%(replayWindow/64)] &^= 1 << (i % 64)
 		}
 		r.top = n
