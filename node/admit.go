@@ -27,6 +27,7 @@ type admission struct {
 	// Of the datagram being taken.
 	from     netip.AddrPort
 	verdict  wire.Verdict
+	body     int  // bytes of its frames
 	room     int  // bytes of frames that may still be answered to an address that is not proven
 	owes     bool // a token, at its end
 	operator bool // it was sealed with the servers' secret
@@ -84,7 +85,8 @@ func (n *Node) admit(now int64, from netip.AddrPort, datagram []byte) (wire.Head
 		return h, wire.Frames{}, false
 	}
 	a.from, a.owes = from, false
-	a.room = len(datagram) - wire.HeaderBytes - wire.TrailerBytes
+	a.body = len(datagram) - wire.HeaderBytes - wire.TrailerBytes
+	a.room = a.body
 	a.operator = h.Src == wire.ClientNode && h.Flags&wire.FlagOperator != 0
 	a.verdict = wire.Proven
 	if h.Src == wire.ClientNode {
@@ -237,6 +239,11 @@ func (n *Node) spend(size int) bool {
 	}
 	a.room -= need
 	return true
+}
+
+// fills says whether a frame with this payload is all that there is in the datagram.
+func (a *admission) fills(payload []byte) bool {
+	return wire.FrameHeaderBytes+(len(payload)+7)&^7 == a.body
 }
 
 // settle ends a datagram: a client that was not heard for want of a token gets one, and

@@ -90,7 +90,7 @@ func (o *outbound) fragmentStatus(now int64, _ *wire.Header, p []byte) {
 // fragment takes one piece; the frame is stepped when it is whole.
 func (n *Node) fragment(now int64, h *wire.Header, from netip.AddrPort, p []byte) {
 	var f wire.Fragment
-	if f.Decode(p) != nil || f.Kind == wire.KindFragment {
+	if f.Decode(p) != nil {
 		n.Counters.DroppedMalformed++
 		return
 	}

@@ -264,11 +264,18 @@ func (o *outbound) noteNewest(id uint16, epoch uint8) {
 	}
 }
 
+// mostFree bounds the packers that are kept for the next turn, each with 64 KiB at least: as many as
+// clients are answered at once under load. Those of a turn with more destinations are given back.
+const mostFree = 512
+
 func (o *outbound) recycle() {
 	for _, d := range o.open {
 		d.packer.Reset()
-		o.free = append(o.free, d)
+		if len(o.free) < mostFree {
+			o.free = append(o.free, d)
+		}
 	}
+	clear(o.open)
 	o.open, o.flushed = o.open[:0], false
 	o.settlePaths()
 }

@@ -26,7 +26,7 @@ const (
 //	32  body
 type Fragment struct {
 	Message       uint64 // never used twice by one boot of its sender
-	Kind          Kind   // of the whole frame
+	Kind          Kind   // of the whole frame, one that may come so (Kind.InFragments)
 	Total, Offset uint32 // bytes: of the whole frame's payload, of this piece in it
 	Stride        uint32
 	Body          []byte
@@ -61,8 +61,8 @@ func (f *Fragment) Decode(p []byte) error {
 	switch {
 	case total == 0 || total > MaxMessage || stride < MinStride || stride > MaxDatagram:
 		return ErrValue
-	case kind == 0 || kind == KindFragment || kind == KindFragmentStatus:
-		return ErrValue // nothing nests
+	case !kind.InFragments():
+		return ErrValue
 	case offset >= total || offset%stride != 0 || uint32(len(body)) != min(stride, total-offset):
 		return ErrValue
 	}

@@ -1,0 +1,161 @@
+package node
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"testing"
+
+	"github.com/cespare/xxhash/v2"
+
+	"balsa/wire"
+)
+
+// mostBody is how many bytes of frames the largest datagram of UDP has room for.
+const mostBody = (65507 - wire.HeaderBytes - wire.TrailerBytes) &^ 7
+
+// forge is a datagram with this body, of any length, under a right checksum.
+func forge(h wire.Header, body []byte) []byte {
+	p := wire.Packer{Limit: wire.MaxDatagram, Header: h}
+	p.Header.Packet--
+	p.Frame(wire.KindPad, 0)
+	b := append(p.Flush(netip.AddrPort{}, nil)[0].Bytes[:wire.HeaderBytes:wire.HeaderBytes], body...)
+	binary.LittleEndian.PutUint16(b[14:], uint16(len(body)))
+	sum := xxhash.NewWithSeed(0x62616c7361777201)
+	sum.Write(b)
+	return append(binary.LittleEndian.AppendUint64(b, sum.Sum64()), 0, 0, 0, 0, 0, 0, 0, 0)
+}
+
+// appendFrame appends a frame to a body.
+func appendFrame(body []byte, kind wire.Kind, payload []byte) []byte {
+	body = append(body, byte(kind), 0, byte(len(payload)), byte(len(payload)>>8), 0, 0, 0, 0)
+	body = append(body, payload...)
+	return append(body, make([]byte, -len(payload)&7)...)
+}
+
+func encoded(f interface {
+	Size() int
+	Encode([]byte)
+}) []byte {
+	p := make([]byte, f.Size())
+	f.Encode(p)
+	return p
+}
+
+// proven is the header of a client that has its token.
+func (l *lab) proven(n *Node, client uint64, from netip.AddrPort) wire.Header {
+	l.packets++
+	return wire.Header{Cluster: n.tag, Src: wire.ClientNode, Dst: n.ID(), Incarnation: client, Boot: 5, Packet: l.packets, Token: n.token(l.now, from)}
+}
+
+// sent is what a node has for an address, in bytes and datagrams, after a datagram was delivered.
+func (l *lab) sent(n *Node, from netip.AddrPort, datagram []byte) (bytes, datagrams int) {
+	n.Deliver(l.now, from, datagram)
+	l.now += 1e6
+	n.Turn(l.now, false)
+	for _, p := range n.Out() {
+		if p.To == from {
+			bytes, datagrams = bytes+len(p.Bytes), datagrams+1
+		}
+	}
+	return bytes, datagrams
+}
+
+// A datagram longer than any that we send is refused, whatever it says: an answer as long
+// as a path-ask in it could not be made.
+func TestADatagramLongerThanOursIsRefused(t *testing.T) {
+	l := newLab(t, 3, 3)
+	n := l.elect()
+	for _, c := range []struct {
+		body int
+		want int
+	}{{mostBody, 0}, {wire.MaxDatagram + 8 - 64, 0}, {wire.MaxDatagram - 64, wire.MaxDatagram}} {
+		ask := wire.PathAsk{AskBoot: 5, Nonce: 1, Passes: wire.MaxDatagram, Pad: c.body - wire.FrameHeaderBytes - 24}
+		before := n.Counters.DroppedMalformed
+		got, _ := l.sent(n, strangersAddr, forge(l.proven(n, 66, strangersAddr), appendFrame(nil, wire.KindPathAsk, encoded(&ask))))
+		if got != c.want || (n.Counters.DroppedMalformed > before) != (c.want == 0) {
+			t.Errorf("a datagram of %d bytes was answered with %d, %d counted", c.body+64, got, n.Counters.DroppedMalformed-before)
+		}
+	}
+}
+
+// Only what may need more than a datagram comes in fragments. A question that is answered
+// in as many bytes as it had, or by a datagram of its own, never does.
+func TestFragmentsBringOnlyWhatMayNeedThem(t *testing.T) {
+	l := newLab(t, 3, 3)
+	n := l.elect()
+	message := uint64(0)
+	for kind := wire.Kind(1); kind < 64; kind++ {
+		ask := wire.PathAsk{AskBoot: 5, Nonce: 1, Passes: 1200, Pad: 100_000}
+		payload := encoded(&ask)
+		const stride = 50_000
+		message++
+		refused := n.Counters.DroppedMalformed
+		for at := 0; at < len(payload); at += stride {
+			f := wire.Fragment{Message: message, Kind: kind, Total: uint32(len(payload)), Offset: uint32(at), Stride: stride, Body: payload[at:min(at+stride, len(payload))]}
+			l.sent(n, strangersAddr, forge(l.proven(n, 66, strangersAddr), appendFrame(nil, wire.KindFragment, encoded(&f))))
+		}
+		if kind.InFragments() {
+			continue
+		}
+		if got := n.Counters.DroppedMalformed - refused; got != 3 {
+			t.Errorf("%v: %d of 3 fragments refused", kind, got)
+		}
+		if n.clientParts.Bytes() != 0 {
+			t.Fatalf("%v: %d bytes of it are kept", kind, n.clientParts.Bytes())
+		}
+	}
+	if n.Err() != nil {
+		t.Fatal(n.Err())
+	}
+}
+
+// A path-ask fills its datagram: many small ones in one would each be answered by a
+// datagram, and memory, of its own.
+func TestAPathAskFillsItsDatagram(t *testing.T) {
+	l := newLab(t, 3, 3)
+	n := l.elect()
+	ask := encoded(&wire.PathAsk{AskBoot: 5, Nonce: 1, Passes: wire.MaxDatagram})
+	var body []byte
+	for len(body)+32 <= wire.MaxDatagram-64 {
+		body = appendFrame(body, wire.KindPathAsk, ask)
+	}
+	if _, datagrams := l.sent(n, strangersAddr, forge(l.proven(n, 66, strangersAddr), body)); datagrams != 0 {
+		t.Errorf("answered with %d datagrams", datagrams)
+	}
+	follower := l.nodes[n.ID()%3+1]
+	probe := encoded(&wire.PathProbe{AskBoot: n.boot, Nonce: 1})
+	h := wire.Header{Cluster: n.tag, Src: n.ID(), Dst: follower.ID(), Incarnation: n.Incarnation(), Boot: n.boot}
+	for count := 1; count <= 2; count++ {
+		h.Packet, body = h.Packet+1, nil
+		for range count {
+			body = appendFrame(body, wire.KindPathProbe, probe)
+		}
+		follower.Deliver(l.now, l.addr(n.ID()), forge(h, body))
+		answers := 0
+		for _, p := range follower.Out() {
+			_, frames, _ := wire.Open(p.Bytes)
+			for kind, _, ok := frames.Next(); ok; kind, _, ok = frames.Next() {
+				if kind == wire.KindPathAnswer {
+					answers++
+				}
+			}
+		}
+		if answers != count%2 {
+			t.Errorf("%d probes in one datagram have %d answers", count, answers)
+		}
+	}
+}
+
+// What a turn with many destinations needed is not kept for ever.
+func TestRoomForManyDestinationsIsGivenBack(t *testing.T) {
+	l := newLab(t, 3, 3)
+	n := l.elect()
+	for i := range 3 * mostFree {
+		n.out.must(netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, 1}), uint16(1024+i)), wire.ClientNode, wire.KindToken, 8)
+	}
+	n.Out()
+	n.out.recycle()
+	if got := len(n.out.free); got > mostFree {
+		t.Errorf("%d packers are kept, want %d at most", got, mostFree)
+	}
+}
