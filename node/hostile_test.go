@@ -159,3 +159,144 @@ func TestRoomForManyDestinationsIsGivenBack(t *testing.T) {
 		t.Errorf("%d packers are kept, want %d at most", got, mostFree)
 	}
 }
+
+// A server's name under which nothing was heard lately costs a question, as many bytes as
+// were sent at most, and nothing for a frame that says nothing; our own name too.
+func TestServersNamesDrawNoMoreThanWasSent(t *testing.T) {
+	l := newLab(t, 3, 3)
+	n := l.elect()
+	other := n.ID()%3 + 1
+	probe := encoded(&wire.Probe{AskBoot: 9, Nonce: twinNonce | 1})
+	boot := uint64(100)
+	for _, c := range []struct {
+		name        string
+		id          uint16
+		incarnation uint64
+		kind        wire.Kind
+		payload     []byte
+		pad         int // bytes of a pad behind it; below 0: none
+		answered    bool
+	}{
+		{"our own name", n.ID(), n.Incarnation(), wire.KindProbe, probe, -1, false},
+		{"our own name", n.ID(), n.Incarnation(), wire.KindProbe, probe, 0, true},
+		{"our own name", n.ID(), n.Incarnation(), wire.KindProbe, probe, 40, true},
+		{"our own name, empty", n.ID(), n.Incarnation(), wire.KindProbe, nil, -1, false},
+		{"a server's, empty", other, 0, wire.KindProbe, nil, -1, false},
+		{"a server's, empty", other, 0, wire.KindAppend, nil, -1, false},
+		{"a server's", other, 0, wire.KindProbe, probe, -1, true},
+	} {
+		h := wire.Header{Cluster: n.tag, Src: c.id, Dst: n.ID(), Incarnation: c.incarnation}
+		if c.incarnation == 0 {
+			h.Incarnation = l.nodes[other].Incarnation()
+		}
+		body := appendFrame(nil, c.kind, c.payload)
+		if c.pad >= 0 {
+			body = appendFrame(body, wire.KindPad, make([]byte, c.pad))
+		}
+		l.now += 100e6 // past the pause between questions
+		boot, h.Boot, h.Packet = boot+1, boot+1, 1
+		d := forge(h, body)
+		got, _ := l.sent(n, strangersAddr, d)
+		if got > len(d) || (got > 0) != c.answered {
+			t.Errorf("%s: %v of %d bytes, pad %d: answered with %d", c.name, c.kind, len(d), c.pad, got)
+		}
+	}
+}
+
+// A status counts from where its message goes to, and from nowhere else: ids of messages
+// are no secret.
+func TestOnlyTheReceiverTellsWhatArrived(t *testing.T) {
+	l := newLab(t, 3, 3)
+	n := l.elect()
+	elsewhere := netip.AddrPortFrom(strangersAddr.Addr(), 1)
+	n.out.sendLarge(l.now, strangersAddr, wire.ClientNode, wire.KindReply, make([]byte, 100_000))
+	n.out.sendLarge(l.now, l.addr(n.ID()%3+1), n.ID()%3+1, wire.KindAppend, make([]byte, 100_000))
+	status := func(message uint64, from netip.AddrPort, client uint64, src uint16) {
+		h := l.proven(n, client, from)
+		if src != wire.ClientNode {
+			h.Src, h.Token, h.Incarnation = src, 0, l.nodes[src].Incarnation()
+		}
+		f := wire.FragmentStatus{Message: message, EchoBoot: n.boot, Done: true}
+		n.Deliver(l.now, from, forge(h, appendFrame(nil, wire.KindFragmentStatus, encoded(&f))))
+	}
+	busy := func() (busy int) {
+		for i := range n.out.large {
+			busy += n.out.large[i].f.Busy()
+		}
+		return busy
+	}
+	peer, third := n.ID()%3+1, (n.ID()+1)%3+1
+	client, server := n.out.message-1, n.out.message
+	status(client, elsewhere, 67, wire.ClientNode)
+	status(server, elsewhere, 67, wire.ClientNode)
+	status(server, l.addr(third), 0, third)
+	status(client, l.addr(peer), 0, peer)
+	if busy() != 2 {
+		t.Errorf("%d messages are still on their way, want 2", busy())
+	}
+	status(client, strangersAddr, 66, wire.ClientNode)
+	status(server, l.addr(peer), 0, peer)
+	if busy() != 0 {
+		t.Errorf("%d messages are still on their way, want none", busy())
+	}
+}
+
+// A stranger that is answered nothing, or no more, costs no memory.
+func TestWhoIsRefusedCostsNoMemory(t *testing.T) {
+	for name, body := range map[string][]byte{
+		"a short hello":     appendFrame(nil, wire.KindHello, encoded(&wire.Hello{Nonce: 1})),
+		"an empty datagram": nil,
+	} {
+		l := newLab(t, 3, 3)
+		n := l.elect()
+		d := forge(wire.Header{Cluster: n.tag, Src: wire.ClientNode, Incarnation: 66, Boot: 5, Packet: 1}, body)
+		old := forge(wire.Header{Src: wire.ClientNode}, make([]byte, 64))
+		old[2] = wire.Version + 1
+		turn := func() {
+			n.Deliver(l.now, strangersAddr, d)
+			for range maxMismatches {
+				n.out.raw = append(n.out.raw, wire.Packet{})
+			}
+			n.Deliver(l.now, strangersAddr, old)
+			n.Out()
+		}
+		turn()
+		turn()
+		if got := testing.AllocsPerRun(100, turn); got != 0 {
+			t.Errorf("%s, and another version's datagram beyond the bound: %v allocations", name, got)
+		}
+	}
+}
+
+// Which key a client holds is not kept before its address is proven, and the answer to its
+// hello is sealed with one that it holds all the same.
+func TestNoKeyIsKeptOfAStranger(t *testing.T) {
+	l := newSealedLab(t, 3, 3)
+	n := l.elect()
+	both, _ := labKeys(1, 2)
+	n.Rekey(both)
+	hello := wire.Hello{Nonce: 1, Pad: 480}
+	ask := func(token uint64) uint8 {
+		l.packets++
+		p := wire.Packer{Limit: wire.MaxDatagram, Sealer: l.sealer, Header: wire.Header{Src: wire.ClientNode, Dst: n.ID(), Incarnation: 66, Boot: 5, Packet: l.packets, Token: token, KeyEpoch: 1}}
+		hello.Encode(p.Frame(wire.KindHello, hello.Size()))
+		n.Deliver(l.now, strangersAddr, p.Flush(netip.AddrPort{}, nil)[0].Bytes)
+		epoch := uint8(0)
+		for _, d := range n.Out() {
+			if d.To == strangersAddr {
+				h, _ := wire.Peek(d.Bytes)
+				epoch = h.KeyEpoch
+			}
+		}
+		return epoch
+	}
+	if epoch := ask(0); epoch != 1 || len(n.admission.behind) != 0 {
+		t.Errorf("a stranger's hello: answered with key %d, want 1; %d keys kept", epoch, len(n.admission.behind))
+	}
+	if n.out.epoch(strangersAddr, wire.ClientNode) != 2 {
+		t.Error("the stranger's key is remembered after its datagram")
+	}
+	if epoch := ask(n.token(l.now, strangersAddr)); epoch != 1 || len(n.admission.behind) != 1 {
+		t.Errorf("a client's hello: answered with key %d, want 1; %d keys kept, want 1", epoch, len(n.admission.behind))
+	}
+}

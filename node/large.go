@@ -72,16 +72,18 @@ func (o *outbound) largeDeadline() int64 {
 	return at
 }
 
-// fragmentStatus takes in what a destination has of a message.
-func (o *outbound) fragmentStatus(now int64, _ *wire.Header, p []byte) {
+// fragmentStatus takes in what a destination has of a message. Ids of messages can be guessed:
+// only the server that it goes to, or the client at the address that it goes to, tells.
+func (o *outbound) fragmentStatus(now int64, h *wire.Header, from netip.AddrPort, p []byte) {
 	var s wire.FragmentStatus
 	if s.Decode(p) != nil {
 		o.n.Counters.DroppedMalformed++
 		return
 	}
 	for i := range o.large {
-		if o.large[i].f.Has(s.Message) {
-			o.large[i].f.Status(now, &s)
+		l := &o.large[i]
+		if l.dst == h.Src && (h.Src != wire.ClientNode || l.to == from) && l.f.Has(s.Message) {
+			l.f.Status(now, &s)
 			return
 		}
 	}
@@ -98,8 +100,9 @@ func (n *Node) fragment(now int64, h *wire.Header, from netip.AddrPort, p []byte
 		n.Counters.DroppedCluster++
 		return
 	}
-	if h.Src == wire.ClientNode {
-		n.clients.touch(now, h.Incarnation, from)
+	if h.Src == wire.ClientNode && n.clients.touch(now, h.Incarnation, from) == nil {
+		n.Counters.DroppedCrowd++
+		return
 	}
 	var whole wire.Whole
 	var ok bool

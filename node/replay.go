@@ -47,9 +47,13 @@ func (n *Node) asked(now int64, h *wire.Header, from netip.AddrPort) bool {
 		return true // judged where it is used
 	}
 	if !n.judged {
-		n.judged = true
-		n.fresh = n.clients.touch(now, h.Incarnation, from).replay.fresh(h.Boot, h.Packet)
-		if !n.fresh {
+		n.judged, n.fresh = true, false
+		c := n.clients.touch(now, h.Incarnation, from)
+		if c == nil {
+			n.Counters.DroppedCrowd++
+			return false // not answered either: it asks again
+		}
+		if n.fresh = c.replay.fresh(h.Boot, h.Packet); !n.fresh {
 			n.Counters.DroppedReplays++
 		}
 	}
