@@ -42,7 +42,8 @@ func (n *Node) sendAddress(now int64, id uint16) {
 }
 
 // address takes where a server says it is, unless our own log says it newer.
-// What it says is void again with the next configuration.
+// What it says is void again with the next configuration. Of servers that neither pool nor
+// configuration name few are known at once: their names cost nothing.
 func (n *Node) address(h *wire.Header, p []byte) {
 	var f wire.Address
 	if f.Decode(p) != nil || h.Src == 0 || h.Src == wire.ClientNode || h.Src == n.identity.ID {
@@ -54,6 +55,6 @@ func (n *Node) address(h *wire.Header, p []byte) {
 		return
 	}
 	if n.core == nil || n.out.addressOf(h.Src) == nil || f.Index > n.configurations.index() {
-		n.out.learnAddresses([]wire.Server{{ID: h.Src, Addr: string(f.Addr)}})
+		n.out.hear(h.Src, string(f.Addr))
 	}
 }

@@ -27,9 +27,11 @@ type admission struct {
 	// Of the datagram being taken.
 	from     netip.AddrPort
 	verdict  wire.Verdict
-	room     int  // bytes of frames that may still be answered to an address that is not proven
-	owes     bool // a token, at its end
-	operator bool // it was sealed with the servers' secret
+	body     int   // bytes of its frames
+	room     int   // bytes of frames that may still be answered to an address that is not proven
+	owes     bool  // a token, at its end
+	operator bool  // it was sealed with the servers' secret
+	newest   uint8 // key that its sender holds, if it is a client whose address is not proven; else 0
 
 	behind map[netip.AddrPort]uint8 // newest key of clients that hold another one than we: during a rotation only
 	told   []complaint              // log lines that were written
@@ -87,7 +89,8 @@ func (n *Node) admit(now int64, from netip.AddrPort, datagram []byte) (wire.Head
 		return h, wire.Frames{}, false
 	}
 	a.from, a.owes = from, false
-	a.room = len(datagram) - wire.HeaderBytes - wire.TrailerBytes
+	a.body = len(datagram) - wire.HeaderBytes - wire.TrailerBytes
+	a.room = a.body
 	a.operator = h.Src == wire.ClientNode && h.Flags&wire.FlagOperator != 0
 	a.verdict = wire.Proven
 	if h.Src == wire.ClientNode {
@@ -180,11 +183,16 @@ func (n *Node) complain(id uint16, reason uint8, from netip.AddrPort, what strin
 	n.logger.Error(what, append([]any{"server", id, "addr", from}, more...)...)
 }
 
-// noteNewest remembers which key an answer can be sealed with.
+// noteNewest remembers which key an answer can be sealed with: of who is not proven until
+// the datagram is settled.
 func (n *Node) noteNewest(h *wire.Header, from netip.AddrPort) {
 	a := &n.admission
 	if h.Src != wire.ClientNode {
 		n.out.noteNewest(h.Src, h.Newest)
+		return
+	}
+	if a.verdict == wire.Unproven {
+		a.newest = h.Newest
 		return
 	}
 	if h.Newest == a.keys.Newest() {
@@ -246,6 +254,11 @@ func (n *Node) spend(size int) bool {
 	return true
 }
 
+// fills says whether a frame with this payload is all that there is in the datagram.
+func (a *admission) fills(payload []byte) bool {
+	return wire.FrameHeaderBytes+(len(payload)+7)&^7 == a.body
+}
+
 // settle ends a datagram: a client that was not heard for want of a token gets one, and
 // so does one whose token ends soon.
 func (n *Node) settle(now int64) {
@@ -254,6 +267,7 @@ func (n *Node) settle(now int64) {
 	if (a.owes || a.verdict == wire.Stale) && n.spend(t.Size()) {
 		t.Encode(n.out.must(a.from, wire.ClientNode, wire.KindToken, t.Size()))
 	}
+	a.newest = 0
 }
 
 // noLimit is the room of an answer to a proven address.

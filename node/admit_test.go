@@ -22,7 +22,7 @@ func every() map[wire.Kind][]byte {
 		Encode([]byte)
 	}{
 		wire.KindAppend: &wire.Append{Term: 1, Seq: 1}, wire.KindAck: &wire.Ack{Term: 1}, wire.KindVote: &wire.Vote{Pre: true, Term: 2},
-		wire.KindVoteReply: &wire.VoteReply{Term: 1}, wire.KindTimeoutNow: &wire.TimeoutNow{Term: 1}, wire.KindProbe: &wire.Probe{Term: 1},
+		wire.KindVoteReply: &wire.VoteReply{Term: 1}, wire.KindTimeoutNow: &wire.TimeoutNow{Term: 1}, wire.KindProbe: &wire.Probe{Nonce: twinNonce | 1, Term: 1},
 		wire.KindProbeReply: &wire.ProbeReply{Term: 1}, wire.KindJoin: &wire.Join{Term: 1, Cluster: [16]byte{1}, List: list},
 		wire.KindReadAsk: &wire.ReadAsk{Term: 1, Nonce: 1}, wire.KindReadAnswer: &wire.ReadAnswer{Term: 1},
 		wire.KindFoundAsk: &wire.FoundAsk{AskBoot: 1}, wire.KindFoundAnswer: &wire.FoundAnswer{List: list}, wire.KindFoundList: &wire.FoundList{List: list},
@@ -66,15 +66,23 @@ func TestNoAnswerIsLargerThanItsQuestion(t *testing.T) {
 		for state, n := range nodesFor(l) {
 			boot := uint64(0)
 			for kind, payload := range every() {
-				for _, src := range []uint16{wire.ClientNode, 2, 3, 88} {
-					for _, pad := range []int{0, 1, 5} { // further frames in the same datagram
+				for _, src := range []uint16{wire.ClientNode, 2, 3, 88, n.ID()} {
+					for _, pad := range []int{0, 1, 5, -1} { // further frames in the same datagram; below 0: and the frame is empty
 						boot++
+						l.now += twinAsk // between questions whether a server is alive
 						p := wire.Packer{Limit: wire.MaxDatagram, Header: wire.Header{Cluster: n.tag, Src: src, Dst: n.ID(), Incarnation: 66, Boot: boot, Token: boot % 2}}
+						if src == n.ID() {
+							p.Header.Incarnation = n.Incarnation()
+						}
+						said := payload
+						if pad < 0 {
+							said = nil
+						}
 						if l.keys != nil { // the insider who may not be made to shout at others
 							p.Sealer = wire.NewSealer(l.keys)
 						}
-						copy(p.Frame(kind, len(payload)), payload)
-						for range pad {
+						copy(p.Frame(kind, len(said)), said)
+						for range max(pad, 0) {
 							h := wire.Hello{Nonce: 1, Pad: 8 * (pad - 1)}
 							h.Encode(p.Frame(wire.KindHello, h.Size()))
 						}
@@ -98,7 +106,7 @@ func TestNoAnswerIsLargerThanItsQuestion(t *testing.T) {
 					}
 				}
 			}
-			if len(n.clients.byID) > 0 || len(n.askers.list) > 0 || n.clientParts.Bytes() > 0 || n.chaos.pauseTaken() != 0 {
+			if len(n.clients.byID) > 0 || len(n.askers.list) > 0 || n.clientParts.Bytes() > 0 || n.chaos.pauseTaken() != 0 || len(n.admission.behind) > 0 {
 				t.Errorf("%s, %s: something is kept of strangers: %d clients, %d askers, %d bytes", name, state, len(n.clients.byID), len(n.askers.list), n.clientParts.Bytes())
 			}
 		}
@@ -307,6 +315,9 @@ func TestAFloodIsBoundedAndServiceGoesOn(t *testing.T) {
 		}
 		if n.clientParts.Bytes() != 0 || len(n.askers.list) != 0 {
 			t.Errorf("%s: %d bytes of fragments, %d askers are kept of strangers", name, n.clientParts.Bytes(), len(n.askers.list))
+		}
+		if len(n.admission.behind) > 0 {
+			t.Errorf("%s: %d keys are kept of strangers", name, len(n.admission.behind))
 		}
 		if l.keys != nil && n.admission.opener.Senders() > 3 {
 			t.Errorf("%s: %d senders are known, want two servers and a client", name, n.admission.opener.Senders())

@@ -226,7 +226,7 @@ func TestSilentClientsKeepNobodyOut(t *testing.T) {
 		s := wire.FragmentStatus{Message: message, EchoBoot: n.boot, Have: uint32((1 + step) * stride)}
 		b := make([]byte, s.Size())
 		s.Encode(b)
-		o.fragmentStatus(l.now, nil, b)
+		o.fragmentStatus(l.now, &wire.Header{Src: wire.ClientNode}, speaks, b)
 	}
 	for i := range 400 {
 		ask(clientAt(8 * (1000 + i)))

@@ -21,10 +21,11 @@ type clientPath struct {
 	passes int
 }
 
-// pathAsk sends a datagram of the same size back.
+// pathAsk sends a datagram of the same size back. The question is alone in its datagram: else
+// one datagram could ask for hundreds, each in memory of its own.
 func (n *Node) pathAsk(h *wire.Header, from netip.AddrPort, p []byte) {
 	var f wire.PathAsk
-	if f.Decode(p) != nil {
+	if f.Decode(p) != nil || !n.admission.fills(p) {
 		n.Counters.DroppedMalformed++
 		return
 	}

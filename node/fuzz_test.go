@@ -3,7 +3,8 @@ package node
 import (
 	"bytes"
 	"encoding/binary"
-	"net/netip"
+	"math"
+	"slices"
 	"testing"
 
 	"balsa/wire"
@@ -33,27 +34,50 @@ func FuzzIdentity(f *testing.F) {
 	})
 }
 
+// Flags of a frame in FuzzDeliver's scripts, beside who sends it.
+const (
+	fuzzNumbered = 4
+	fuzzFilled   = 8
+)
+
 // FuzzDeliver: whatever frames come under right checksums, of clients with and without a token and of servers, a leader
-// neither panics nor ends, and answers no unproven address with more than it sent. A script is frames, each: kind, who says so,
-// length (2), payload.
+// neither panics nor ends, and answers no unproven address with more than it sent. A script is frames, each: kind, who says so
+// and flags, length (2), the packet number (8, if flagged), payload. Zeros fill it up to its length, if flagged so.
 func FuzzDeliver(f *testing.F) {
 	for kind, payload := range every() {
 		for who := range byte(4) {
 			f.Add(append([]byte{byte(kind), who, byte(len(payload)), byte(len(payload) >> 8)}, payload...))
+			var far []byte // twice, at the end of the numbers
+			for _, packet := range []uint64{math.MaxUint64 - 4, math.MaxUint64} {
+				far = append(far, byte(kind), who|fuzzNumbered, byte(len(payload)), byte(len(payload)>>8))
+				far = append(binary.LittleEndian.AppendUint64(far, packet), payload...)
+			}
+			f.Add(far)
+			for _, size := range []int{wire.MaxFrame(wire.MaxDatagram), mostBody - wire.FrameHeaderBytes} {
+				f.Add(append([]byte{byte(kind), who | fuzzFilled, byte(size), byte(size >> 8)}, payload...))
+			}
 		}
 	}
 	f.Fuzz(func(t *testing.T, script []byte) {
 		l := newLab(t, 3, 3)
 		n := l.elect()
 		for packet := uint64(1); len(script) >= 4 && packet < 50; packet++ {
-			kind, who, size := wire.Kind(script[0]|1), script[1]%4, int(binary.LittleEndian.Uint16(script[2:]))%2000
+			kind, flags, size := wire.Kind(script[0]|1), script[1], int(binary.LittleEndian.Uint16(script[2:]))
+			who, number := flags%4, packet
 			if script[0] > 1 {
 				kind = wire.Kind(script[0])
 			}
 			script = script[4:]
-			payload := script[:min(size, len(script))]
+			if flags&fuzzNumbered != 0 && len(script) >= 8 {
+				number, script = binary.LittleEndian.Uint64(script), script[8:]
+			}
+			size = min(size, mostBody-wire.FrameHeaderBytes)
+			payload := slices.Clone(script[:min(size, len(script))])
 			script = script[len(payload):]
-			from, h := labAddr(labClient), wire.Header{Cluster: n.tag, Src: wire.ClientNode, Dst: n.ID(), Incarnation: 77, Boot: 5, Packet: packet}
+			if flags&fuzzFilled != 0 {
+				payload = append(payload, make([]byte, size-len(payload))...)
+			}
+			from, h := labAddr(labClient), wire.Header{Cluster: n.tag, Src: wire.ClientNode, Dst: n.ID(), Incarnation: 77, Boot: 5, Packet: number}
 			switch who {
 			case 1:
 				h.Token = n.token(l.now, from)
@@ -62,9 +86,7 @@ func FuzzDeliver(f *testing.F) {
 				h.Incarnation = l.nodes[h.Src].Incarnation() + uint64(who-2)
 				from = l.addr(h.Src)
 			}
-			p := wire.Packer{Limit: wire.MaxDatagram, Header: h}
-			copy(p.Frame(kind, len(payload)), payload)
-			d := p.Flush(netip.AddrPort{}, nil)[0].Bytes
+			d := forge(h, appendFrame(nil, kind, payload))
 			in, out := len(d), 0
 			n.Deliver(l.now, from, d)
 			l.now += 1e6

@@ -60,7 +60,10 @@ func (n *Node) Deliver(now int64, from netip.AddrPort, datagram []byte) {
 // answerMismatch tells whoever can't be read here why: it speaks another version, or
 // seals otherwise.
 func (n *Node) answerMismatch(from netip.AddrPort, question []byte, reason uint8) {
-	if answer := wire.AppendRefusal(nil, question, reason); len(answer) > 0 && len(n.out.raw) < maxMismatches {
+	if len(n.out.raw) >= maxMismatches {
+		return
+	}
+	if answer := wire.AppendRefusal(nil, question, reason); len(answer) > 0 {
 		n.out.raw = append(n.out.raw, wire.Packet{To: from, Bytes: answer})
 	}
 }
@@ -103,7 +106,7 @@ func (n *Node) frame(now int64, h *wire.Header, from netip.AddrPort, kind wire.K
 	case wire.KindFragment:
 		n.fragment(now, h, from, p)
 	case wire.KindFragmentStatus:
-		n.out.fragmentStatus(now, h, p)
+		n.out.fragmentStatus(now, h, from, p)
 	case wire.KindPad:
 	case wire.KindPathAsk:
 		n.pathAsk(h, from, p)
@@ -133,16 +136,16 @@ func (n *Node) raftFrame(now int64, h *wire.Header, from netip.AddrPort, kind wi
 		n.ownName(now, h, from, kind, p)
 		return
 	}
+	m := raft.Message{From: h.Src, To: n.identity.ID, FromIncarnation: h.Incarnation, FromBoot: h.Boot}
+	if !n.decodeRaft(&m, kind, p) {
+		n.Counters.DroppedMalformed++
+		return
+	}
 	if !n.known(now, h, from) {
 		n.Counters.DroppedIncarnation++
 		return
 	}
 	if kind == wire.KindProbeReply && n.alive(h, p) {
-		return
-	}
-	m := raft.Message{From: h.Src, To: n.identity.ID, FromIncarnation: h.Incarnation, FromBoot: h.Boot}
-	if !n.decodeRaft(&m, kind, p) {
-		n.Counters.DroppedMalformed++
 		return
 	}
 	n.heardMember(h.Src)
@@ -325,7 +328,11 @@ func (n *Node) request(now int64, h *wire.Header, from netip.AddrPort, p []byte)
 	leading := n.Leading()
 	n.out.seqs = n.out.seqs[:0]
 	c := n.clients.touch(now, h.Incarnation, from)
-	rest := f.Ops
+	if c == nil {
+		n.Counters.DroppedCrowd++
+		return
+	}
+	own, rest := c, f.Ops
 	var op kv.Command
 	for range f.Count {
 		size, err := op.Decode(rest)
@@ -334,7 +341,11 @@ func (n *Node) request(now int64, h *wire.Header, from netip.AddrPort, p []byte)
 			return
 		}
 		if op.Client != c.id { // a client that has begun a new session has operations of the old one under way
-			c = n.clients.touch(now, op.Client, from)
+			if c = n.clients.touch(now, op.Client, from); c == nil {
+				n.Counters.DroppedCrowd++
+				c, rest = own, rest[size:]
+				continue
+			}
 		}
 		if leading || op.Op.IsRead() && n.core.Leader() != 0 {
 			n.operation(c, &op, rest[:size])

@@ -184,8 +184,9 @@ func (o *outbound) largeDeadline() int64 {
 	return at
 }
 
-// fragmentStatus takes in what a destination has of a message.
-func (o *outbound) fragmentStatus(now int64, _ *wire.Header, p []byte) {
+// fragmentStatus takes in what a destination has of a message. Ids of messages can be guessed:
+// only the server that it goes to, or the client at the address that it goes to, tells.
+func (o *outbound) fragmentStatus(now int64, h *wire.Header, from netip.AddrPort, p []byte) {
 	var s wire.FragmentStatus
 	if s.Decode(p) != nil {
 		o.n.Counters.DroppedMalformed++
@@ -193,7 +194,8 @@ func (o *outbound) fragmentStatus(now int64, _ *wire.Header, p []byte) {
 	}
 	for i := range o.large {
 		l := &o.large[i]
-		if !l.f.Has(s.Message) {
+		theirs := l.dst == h.Src && (h.Src != wire.ClientNode || l.to == from)
+		if !theirs || !l.f.Has(s.Message) {
 			continue
 		}
 		if s.EchoBoot == o.n.boot && (s.Message > l.message || s.Message == l.message && s.Have > l.have) {
@@ -207,7 +209,11 @@ func (o *outbound) fragmentStatus(now int64, _ *wire.Header, p []byte) {
 // fragment takes one piece; the frame is stepped when it is whole.
 func (n *Node) fragment(now int64, h *wire.Header, from netip.AddrPort, p []byte) {
 	var f wire.Fragment
-	if f.Decode(p) != nil || f.Kind == wire.KindFragment {
+	switch err := f.Decode(p); {
+	case err == wire.ErrKind:
+		n.Counters.SkippedKinds++
+		return
+	case err != nil:
 		n.Counters.DroppedMalformed++
 		return
 	}
@@ -215,8 +221,9 @@ func (n *Node) fragment(now int64, h *wire.Header, from netip.AddrPort, p []byte
 		n.Counters.DroppedCluster++
 		return
 	}
-	if h.Src == wire.ClientNode {
-		n.clients.touch(now, h.Incarnation, from)
+	if h.Src == wire.ClientNode && n.clients.touch(now, h.Incarnation, from) == nil {
+		n.Counters.DroppedCrowd++
+		return
 	}
 	var whole wire.Whole
 	var ok bool

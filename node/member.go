@@ -151,7 +151,7 @@ func (n *Node) change(now int64, f *wire.MemberChange, named []wire.Server, r *w
 		}
 		err := n.core.Change(now, raft.Change{Operation: f.Operation, Target: target, Force: f.Force})
 		if err == nil { // its configuration is about to be encoded, with these addresses
-			n.out.learnAddresses(named)
+			n.out.expect(target, named)
 		}
 		answerOf(r, err, wire.OutcomeBegun)
 		n.members = members{}

@@ -36,7 +36,7 @@ type Counters struct {
 	DroppedReplays     uint64 // datagrams with requests that the network repeated
 	DroppedSeal        uint64 // sealed with another key, or not as it must be here
 	DroppedUnproven    uint64 // frames of clients, and questions of unknown servers, whose address is not proven
-	DroppedCrowd       uint64 // of unknown senders, too many at once
+	DroppedCrowd       uint64 // of unknown senders, or clients, too many at once
 	DroppedBlank       uint64 // Raft messages that reached a blank server
 	RefusedBusy        uint64 // commands refused for want of room
 	Repeats            uint64 // commands answered from the session's cache

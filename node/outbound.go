@@ -28,7 +28,9 @@ type outbound struct {
 	seqs    []byte        // of a refusal being built
 	pairs   []byte        // of a scan being answered
 
-	peers      []peer // every server known, ascending by id
+	peers      []peer // every server known, ascending by id, mostPeers at most
+	placed     uint64 // servers that were ever placed
+	listed     []byte // peers as servers tells them; nil: to be made
 	voters     int    // of the newest configuration
 	entryLimit int    // largest body of an entry that fits a datagram to every voter
 	large      []large
@@ -54,15 +56,28 @@ const maxKept = 32 << 20
 type peer struct {
 	id     uint16
 	addr   string
+	text   []byte         // addr, as frames carry it
 	to     netip.AddrPort // not valid while the name does not resolve
 	tryAt  int64          // when its name is to be resolved again
 	newest uint8          // key that it holds, as it says; 0: it has not spoken yet
 	tries  uint64         // datagrams sealed for it without knowing that
 	path   *wire.Path
-	limit  int  // largest datagram there, as the path was when this turn's first was begun
-	member bool // of the newest configuration, or of the one that it replaces, or the one it is to become
-	voter  bool // the same
+	limit  int    // largest datagram there, as the path was when this turn's first was begun
+	member bool   // of the newest configuration, or of the one that it replaces, or the one it is to become
+	voter  bool   // the same
+	pool   bool   // of the pool
+	heard  bool   // only a server that said so told where it is
+	placed uint64 // which one it was
 }
+
+// A cluster may use many ids over its life, and anybody may speak under any. mostPeers are more than a configuration
+// can name (members, old voters and target, and this server); beyond it who was placed first is forgotten, members
+// never. Of the servers that only said themselves where they are, mostHeard are known: who leads is one of them, for
+// a server whose log does not name it yet.
+const (
+	mostPeers = 3*wire.MaxMembers + 64
+	mostHeard = 8
+)
 
 // A name is resolved again, ns after it was last: an attempt asks whoever looks names up, and
 // does not wait.
@@ -78,16 +93,18 @@ func (o *outbound) init(n *Node) {
 	o.message = n.boot
 	o.where.seed = n.boot
 	for _, s := range n.identity.Pool {
-		o.place(s.ID, s.Addr)
+		o.place(s.ID, s.Addr).pool = true
 	}
 	o.fitEntries()
 }
 
 // learn takes the addresses of a configuration: they win over the pool's.
 func (o *outbound) learn(c *wire.Configuration) {
-	o.voters = 0
-	for i := range o.peers {
-		o.peers[i].member, o.peers[i].voter = false, false
+	o.voters, o.listed = 0, nil
+	for i := range o.peers { // first of all: who is placed takes nobody's room that belongs
+		p := &o.peers[i]
+		named := func(m wire.Member) bool { return m.ID == p.id }
+		p.member, p.voter = slices.ContainsFunc(c.Members, named) || slices.ContainsFunc(c.Target, named) || slices.Contains(c.Old, p.id), false
 	}
 	for i := range c.Members {
 		if c.Members[i].Role == wire.MemberVoter {
@@ -108,7 +125,7 @@ func (o *outbound) learn(c *wire.Configuration) {
 
 func (o *outbound) belongs(m *wire.Member) {
 	if m.Addr != "" {
-		o.place(m.ID, m.Addr)
+		o.place(m.ID, m.Addr).heard = false
 	}
 	for i := range o.peers {
 		if p := &o.peers[i]; p.id == m.ID {
@@ -121,27 +138,84 @@ func (o *outbound) belongs(m *wire.Member) {
 func (o *outbound) learnAddresses(named []wire.Server) {
 	for _, s := range named {
 		if s.Addr != "" {
-			o.place(s.ID, s.Addr)
+			o.place(s.ID, s.Addr).heard = false
 		}
 	}
 	o.fitEntries()
 }
 
-func (o *outbound) place(id uint16, addr string) {
-	i := 0
-	for i < len(o.peers) && o.peers[i].id < id {
-		i++
+// expect takes the addresses under which an operator named servers that are to belong,
+// and keeps those of the others that are.
+func (o *outbound) expect(target []raft.Member, named []wire.Server) {
+	wanted := func(id uint16) bool {
+		return slices.ContainsFunc(target, func(m raft.Member) bool { return m.ID == id })
 	}
-	if i == len(o.peers) || o.peers[i].id != id {
-		o.peers = append(o.peers, peer{})
-		copy(o.peers[i+1:], o.peers[i:])
-		o.peers[i] = peer{id: id}
+	for i := range o.peers {
+		o.peers[i].member = o.peers[i].member || wanted(o.peers[i].id)
+	}
+	o.learnAddresses(slices.DeleteFunc(named, func(s wire.Server) bool { return !wanted(s.ID) }))
+}
+
+// hear takes a server's own word of where it is.
+func (o *outbound) hear(id uint16, addr string) {
+	if o.addressOf(id) == nil {
+		if heard := func(p *peer) bool { return p.heard }; o.count(heard) == mostHeard {
+			o.forget(heard)
+		}
+		o.place(id, addr).heard = true
+	} else {
+		known := o.place(id, addr)
+		known.heard = known.heard && !known.pool && !known.member
+	}
+	o.fitEntries()
+}
+
+// place notes where a server is. What it gives is good until the next is placed.
+func (o *outbound) place(id uint16, addr string) *peer {
+	find := func() (int, bool) {
+		return slices.BinarySearchFunc(o.peers, id, func(p peer, id uint16) int { return int(p.id) - int(id) })
+	}
+	i, known := find()
+	if !known {
+		if len(o.peers) == mostPeers && !o.forget(func(p *peer) bool { return !p.pool }) {
+			o.forget(func(*peer) bool { return true })
+		}
+		i, _ = find()
+		o.placed++
+		o.peers = slices.Insert(o.peers, i, peer{id: id, placed: o.placed})
 		o.newPath(&o.peers[i])
 	}
-	if o.peers[i].addr != addr {
-		o.peers[i].addr = addr
-		o.peers[i].resolve(o.n, 0)
+	p := &o.peers[i]
+	if p.addr != addr {
+		p.addr, p.text, o.listed = addr, []byte(addr), nil
+		p.resolve(o.n, 0)
 	}
+	return p
+}
+
+func (o *outbound) count(which func(*peer) bool) (count int) {
+	for i := range o.peers {
+		if which(&o.peers[i]) {
+			count++
+		}
+	}
+	return count
+}
+
+// forget forgets the first placed of such servers, if any is neither a member nor this one.
+func (o *outbound) forget(which func(*peer) bool) bool {
+	first := -1
+	for i := range o.peers {
+		p := &o.peers[i]
+		if which(p) && !p.member && p.id != o.n.identity.ID && (first < 0 || p.placed < o.peers[first].placed) {
+			first = i
+		}
+	}
+	if first < 0 {
+		return false
+	}
+	o.peers, o.listed = slices.Delete(o.peers, first, first+1), nil
+	return true
 }
 
 func (p *peer) resolve(n *Node, now int64) {
@@ -268,6 +342,9 @@ func (o *outbound) epoch(to netip.AddrPort, dst uint16) uint8 {
 	}
 	if dst == wire.ClientNode {
 		told, ok := o.n.admission.behind[to]
+		if a := &o.n.admission; !ok && a.newest != 0 && to == a.from {
+			told, ok = a.newest, true
+		}
 		if !ok {
 			told = keys.Newest()
 		}

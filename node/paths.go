@@ -110,7 +110,7 @@ func (o *outbound) must(to netip.AddrPort, dst uint16, kind wire.Kind, size int)
 // pathProbe answers a server that a datagram of this size has arrived.
 func (n *Node) pathProbe(now int64, h *wire.Header, p []byte) {
 	var f wire.PathProbe
-	if f.Decode(p) != nil {
+	if f.Decode(p) != nil || !n.admission.fills(p) {
 		n.Counters.DroppedMalformed++
 		return
 	}

@@ -27,7 +27,8 @@ func (r *replay) fresh(boot, n uint64) bool {
 		*r = replay{boot: boot}
 	}
 	if n > r.top {
-		for i := max(r.top+1, n-min(n, replayWindow-1)); i <= n; i++ {
+		for i := max(r.top, n-min(n, replayWindow)); i < n; { // n may be the last number there is: nothing goes beyond it
+			i++
 			r.bits[i/64%(replayWindow/64)] &^= 1 << (i % 64)
 		}
 		r.top = n
@@ -46,9 +47,13 @@ func (n *Node) asked(now int64, h *wire.Header, from netip.AddrPort) bool {
 		return true // judged where it is used
 	}
 	if !n.judged {
-		n.judged = true
-		n.fresh = n.clients.touch(now, h.Incarnation, from).replay.fresh(h.Boot, h.Packet)
-		if !n.fresh {
+		n.judged, n.fresh = true, false
+		c := n.clients.touch(now, h.Incarnation, from)
+		if c == nil {
+			n.Counters.DroppedCrowd++
+			return false // not answered either: it asks again
+		}
+		if n.fresh = c.replay.fresh(h.Boot, h.Packet); !n.fresh {
 			n.Counters.DroppedReplays++
 		}
 	}

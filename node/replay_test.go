@@ -1,6 +1,7 @@
 package node
 
 import (
+	"math"
 	"testing"
 
 	"balsa/kv"
@@ -17,6 +18,8 @@ func TestReplayTakesEachNumberOnce(t *testing.T) {
 		{1, 3 + replayWindow, true}, {1, 3, false}, {1, 4, true}, {1, 4, false}, {1, 3 + replayWindow, false},
 		{1, 1 << 40, true}, {1, 5, false}, {1, 1<<40 - 1, true},
 		{2, 1, true}, {2, 1, false},
+		{2, math.MaxUint64 - 4, true}, {2, math.MaxUint64, true}, {2, math.MaxUint64, false}, {2, math.MaxUint64 - 1, true},
+		{2, math.MaxUint64 - 4, false}, {2, math.MaxUint64 - replayWindow, false}, {2, math.MaxUint64 - replayWindow + 1, true},
 	} {
 		if got := r.fresh(c.boot, c.n); got != c.want {
 			t.Fatalf("step %d: packet %d of boot %d: %v, want %v", i, c.n, c.boot, got, c.want)

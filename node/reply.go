@@ -14,7 +14,8 @@ import (
 // cached result.
 type clients struct {
 	byID   map[uint64]*client
-	oldest *client // ends of a list by last use
+	near   map[netip.Addr]int // how many of them are at an address
+	oldest *client            // ends of a list by last use
 	newest *client
 	dirty  []*client // have results to send this turn, in order
 
@@ -33,34 +34,45 @@ type client struct {
 	older, newer *client
 }
 
+// Bounds of the clients that are known. A client has an id for each session that it began, and
+// may name any: those of one address leave a quarter of the room to others.
 const (
 	maxClients = 1 << 16
+	maxNear    = maxClients / 4 * 3
 	maxSpare   = 4 << 20 // bytes of buffers for results that are kept from turn to turn
 )
 
-func (c *clients) init() { c.byID = make(map[uint64]*client) }
+func (c *clients) init() {
+	c.byID, c.near = make(map[uint64]*client), make(map[netip.Addr]int)
+}
 
 func (c *clients) find(id uint64) *client { return c.byID[id] }
 
-// touch notes that a client was heard at addr, forgetting the one that was
-// silent longest when there are too many.
+// touch notes that a client was heard at addr. Where there are too many it forgets the one that was
+// silent longest, once none of the datagrams that it sent can be taken any more: with it goes the
+// memory of which were, and one that the network repeats would be refused though it was taken
+// before (SAFETY 18). If that one was heard lately the newcomer is not taken: nil.
 func (c *clients) touch(now int64, id uint64, addr netip.AddrPort) *client {
 	k := c.byID[id]
 	if k == nil {
-		if len(c.byID) >= maxClients && c.oldest.count == 0 {
+		if c.near[addr.Addr()] >= maxNear || len(c.byID) >= maxClients {
 			old := c.oldest
+			if now-old.heard < wire.LaneIdle || old.count > 0 {
+				return nil
+			}
 			c.unlink(old)
 			delete(c.byID, old.id)
+			c.leave(old)
 		}
 		k = &client{id: id}
 		c.byID[id] = k
 	} else if k == c.newest {
-		k.addr, k.heard = addr, now
+		c.settle(now, k, addr)
 		return k
 	} else {
 		c.unlink(k)
 	}
-	k.addr, k.heard = addr, now
+	c.settle(now, k, addr)
 	k.older, k.newer = c.newest, nil
 	if c.newest != nil {
 		c.newest.newer = k
@@ -69,6 +81,27 @@ func (c *clients) touch(now int64, id uint64, addr netip.AddrPort) *client {
 	}
 	c.newest = k
 	return k
+}
+
+// settle notes when and where a client was heard; one that is new is nowhere yet.
+func (c *clients) settle(now int64, k *client, addr netip.AddrPort) {
+	if k.addr.Addr() != addr.Addr() {
+		c.leave(k)
+		c.near[addr.Addr()]++
+	}
+	k.addr, k.heard = addr, now
+}
+
+// leave takes a client from where it was heard last.
+func (c *clients) leave(k *client) {
+	if !k.addr.IsValid() {
+		return
+	}
+	if at := k.addr.Addr(); c.near[at] > 1 {
+		c.near[at]--
+	} else {
+		delete(c.near, at)
+	}
 }
 
 func (c *clients) unlink(k *client) {
@@ -187,11 +220,11 @@ func (n *Node) notLeader(to netip.AddrPort, seqs []byte) {
 	}
 }
 
-// addressOf is where the pool or the configuration says a server is.
+// addressOf is where the pool or the configuration says a server is; not to be changed.
 func (o *outbound) addressOf(id uint16) []byte {
 	for i := range o.peers {
 		if o.peers[i].id == id {
-			return []byte(o.peers[i].addr)
+			return o.peers[i].text
 		}
 	}
 	return nil
@@ -260,13 +293,28 @@ func (n *Node) answerHello(now int64, to netip.AddrPort, dst uint16, nonce uint6
 	return 0
 }
 
-// servers is every server this one knows, encoded.
+// servers is every server this one knows, encoded, until another is placed or forgotten. Where
+// they are more than a list takes, members go first.
 func (o *outbound) servers() []byte {
-	list := make([]wire.Server, 0, len(o.peers))
-	for i := range o.peers {
-		list = append(list, wire.Server{ID: o.peers[i].id, Addr: o.peers[i].addr})
+	if o.listed == nil {
+		others := wire.MaxServers
+		for i := range o.peers {
+			if o.peers[i].member {
+				others--
+			}
+		}
+		list := make([]wire.Server, 0, min(len(o.peers), wire.MaxServers))
+		for i := range o.peers {
+			if p := &o.peers[i]; len(list) < wire.MaxServers && (p.member || others > 0) {
+				list = append(list, wire.Server{ID: p.id, Addr: p.addr})
+				if !p.member {
+					others--
+				}
+			}
+		}
+		o.listed = wire.AppendServers(nil, list)
 	}
-	return wire.AppendServers(nil, list)
+	return o.listed
 }
 
 // status answers what `balsa status` asks.

@@ -62,17 +62,44 @@ func (n *Node) known(now int64, h *wire.Header, from netip.AddrPort) bool {
 		t.askAt = now + twinAsk
 		n.twinsAsked++
 		t.asked = n.twinsAsked
-		n.askAlive(from, t.id)
+		if ask := (wire.Probe{}); n.within(ask.Size()) { // nobody is asked at an address that is not proven by more than it sent
+			n.askAlive(from, t.id, noPad)
+		}
 		if to := n.out.peerAt(now, t.id); to.IsValid() && to != from {
-			n.askAlive(to, t.id)
+			n.askAlive(to, t.id, noPad)
 		}
 	}
 	return !t.refused
 }
 
-func (n *Node) askAlive(to netip.AddrPort, id uint16) {
+// Who is asked under our own id answers, and asks back, with no more bytes than it was asked
+// with, as it does not know the asker's address: so the question comes with as many.
+//
+//	question 32 + pad 48  >=  answer 40 + question back 32 + pad 8
+//	question back 32 + pad 8  >=  answer 40
+const (
+	noPad    = -1
+	padFirst = 40
+	padBack  = 0
+)
+
+func (n *Node) askAlive(to netip.AddrPort, id uint16, pad int) {
 	f := wire.Probe{AskBoot: n.boot, Nonce: twinNonce | n.twinsAsked, Term: n.core.Term()}
 	f.Encode(n.out.must(to, id, wire.KindProbe, f.Size()))
+	if pad != noPad {
+		clear(n.out.must(to, id, wire.KindPad, pad))
+	}
+}
+
+// within says whether a frame with a payload of size bytes may go to the sender of the
+// datagram, a server whose address need not be ours, and counts it.
+func (n *Node) within(size int) bool {
+	need := wire.FrameHeaderBytes + (size+7)&^7
+	if need > n.admission.room {
+		return false
+	}
+	n.admission.room -= need
+	return true
 }
 
 // doubted: somebody asks whether this process is alive, as another may be in its
@@ -84,7 +111,7 @@ func (n *Node) doubted(now int64, from netip.AddrPort) {
 	n.doubtAt = now + twinAsk
 	n.twinsAsked++
 	if to := n.out.peerAt(now, n.identity.ID); to.IsValid() && to != from {
-		n.askAlive(to, n.identity.ID)
+		n.askAlive(to, n.identity.ID, padFirst)
 	}
 }
 
@@ -103,9 +130,15 @@ func (n *Node) ownName(now int64, h *wire.Header, from netip.AddrPort, kind wire
 			break
 		}
 		r := wire.ProbeReply{EchoBoot: f.AskBoot, Nonce: f.Nonce, Term: n.core.Term(), Leads: n.Leading()}
+		if !n.within(r.Size()) {
+			n.Counters.DroppedUnproven++
+			break
+		}
 		r.Encode(n.out.must(from, n.identity.ID, wire.KindProbeReply, r.Size()))
-		n.twinsAsked++
-		n.askAlive(from, n.identity.ID)
+		if n.within(f.Size() + wire.FrameHeaderBytes + padBack) {
+			n.twinsAsked++
+			n.askAlive(from, n.identity.ID, padBack)
+		}
 	case wire.KindProbeReply:
 		var f wire.ProbeReply
 		if f.Decode(p) != nil || f.Nonce&twinNonce == 0 || f.EchoBoot != n.boot {

@@ -26,7 +26,7 @@ const (
 //	32  body
 type Fragment struct {
 	Message       uint64 // never used twice by one boot of its sender
-	Kind          Kind   // of the whole frame
+	Kind          Kind   // of the whole frame, one that may come so (Kind.InFragments)
 	Total, Offset uint32 // bytes: of the whole frame's payload, of this piece in it
 	Stride        uint32
 	Body          []byte
@@ -48,7 +48,8 @@ func (f *Fragment) Encode(p []byte) {
 
 // Decode reads the frame; Body is a view. What it lets pass is consistent in itself:
 // the piece lies within a message of at most MaxMessage, on its stride, and is of
-// the length that its place demands.
+// the length that its place demands. ErrKind says that it is, and of a frame that has no
+// name here.
 func (f *Fragment) Decode(p []byte) error {
 	if len(p) < FragmentHeaderBytes {
 		return ErrShort
@@ -61,10 +62,13 @@ func (f *Fragment) Decode(p []byte) error {
 	switch {
 	case total == 0 || total > MaxMessage || stride < MinStride || stride > MaxDatagram:
 		return ErrValue
-	case kind == 0 || kind == KindFragment || kind == KindFragmentStatus:
-		return ErrValue // nothing nests
+	case kind.Known() && !kind.InFragments():
+		return ErrValue
 	case offset >= total || offset%stride != 0 || uint32(len(body)) != min(stride, total-offset):
 		return ErrValue
+	}
+	if !kind.Known() {
+		return ErrKind
 	}
 	*f = Fragment{Message: le.Uint64(p[0:]), Kind: kind, Total: total, Offset: offset, Stride: stride, Body: body}
 	return nil

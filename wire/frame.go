@@ -104,6 +104,17 @@ func (k Kind) OfServers() bool { return k < KindHello || k >= KindPathProbe }
 // OfClients is told at OfServers.
 func (k Kind) OfClients() bool { return k >= KindHello && k < KindFragment }
 
+// InFragments tells whether frames of this kind may come in fragments: those that can be
+// larger than a datagram. All others are answered where they arrive, by as many bytes as
+// their datagram had, or mean something of that datagram.
+func (k Kind) InFragments() bool {
+	switch k {
+	case KindAppend, KindRequest, KindReply, KindStatusReply, KindMember, KindMemberReply:
+		return true
+	}
+	return false
+}
+
 // Frames walks the frames of an opened datagram. A frame is
 //
 //	0  kind 1 | zero 1 | length 2 | zero 4

@@ -40,7 +40,7 @@ var (
 	ErrMagic    = errors.New("wire: not a datagram of balsa")
 	ErrVersion  = errors.New("wire: another version of the protocol")
 	ErrMismatch = errors.New("wire: the other side does not speak our version")
-	ErrLength   = errors.New("wire: body length does not match the datagram")
+	ErrLength   = errors.New("wire: body length does not match the datagram, or is above the largest")
 	ErrChecksum = errors.New("wire: wrong checksum")
 )
 
@@ -107,7 +107,7 @@ func Peek(b []byte) (Header, error) {
 		return Header{}, ErrShort
 	}
 	body := int(le.Uint16(b[14:]))
-	if body%8 != 0 || HeaderBytes+body+TrailerBytes != len(b) {
+	if len(b) > MaxDatagram || body%8 != 0 || HeaderBytes+body+TrailerBytes != len(b) {
 		return Header{}, ErrLength
 	}
 	return Header{

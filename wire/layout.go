@@ -13,6 +13,7 @@ var (
 	ErrTrailing = errors.New("wire: bytes after the end of its layout")
 	ErrReserved = errors.New("wire: a reserved bit or padding is not zero")
 	ErrValue    = errors.New("wire: a field has a value out of its range")
+	ErrKind     = errors.New("wire: a kind of frame that is not known here")
 )
 
 var le = binary.LittleEndian

@@ -49,7 +49,8 @@ func (w *Window) advance(n uint64) {
 	if n-w.top >= WindowPackets {
 		clear(w.bits[:])
 	} else {
-		for i := w.top + 1; i <= n; i++ {
+		for i := w.top; i < n; { // n may be the last number there is: nothing goes beyond it
+			i++
 			w.bits[i/64%windowWords] &^= 1 << (i % 64)
 		}
 	}

@@ -146,7 +146,7 @@ func (c *Core) onFragmentStatus(s *server, b []byte) bool {
 
 func (c *Core) onFragment(s *server, h *wire.Header, b []byte) bool {
 	var f wire.Fragment
-	if f.Decode(b) != nil || f.Kind == wire.KindFragment || f.Kind == wire.KindFragmentStatus {
+	if f.Decode(b) != nil {
 		return false
 	}
 	w, whole, err := c.assembly.Add(c.now, h, &f)

@@ -4,7 +4,7 @@ package main
 // survey's list.
 var sealed = []mutant{
 	{41, "the replay window is off by one", "tests", wireTests, []edit{
-		{"wire/window.go", "for i := w.top + 1; i <= n; i++ {", "for i := w.top + 2; i <= n; i++ {"},
+		{"wire/window.go", "for i := w.top; i < n; {", "for i := w.top + 1; i < n; {"},
 	}},
 	{901, "a client's frames are taken for a server's", "tests", nodeTests, []edit{
 		{"node/admit.go", "kind.OfServers() && client || ", ""},
