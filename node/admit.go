@@ -88,7 +88,7 @@ func (n *Node) admit(now int64, from netip.AddrPort, datagram []byte) (wire.Head
 		}
 		return h, wire.Frames{}, false
 	}
-	a.from, a.owes = from, false
+	a.from, a.owes, a.newest = from, false, 0
 	a.body = len(datagram) - wire.HeaderBytes - wire.TrailerBytes
 	a.room = a.body
 	a.operator = h.Src == wire.ClientNode && h.Flags&wire.FlagOperator != 0

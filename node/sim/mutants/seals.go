@@ -46,4 +46,16 @@ var sealed = []mutant{
 	{913, "a server keeps a packet number for two datagrams", "tests", nodeTests, []edit{
 		{"node/outbound.go", "\t\to.header.Packet = d.packer.Header.Packet\n", ""},
 	}},
+	{914, "a client is forgotten while what it sent may be repeated", "tests", nodeTests, []edit{
+		{"node/reply.go", "now-old.heard < wire.LaneIdle || ", ""},
+	}},
+	{915, "anybody tells that a message in fragments arrived", "tests", nodeTests, []edit{
+		{"node/large.go", "l.dst == h.Src && (h.Src != wire.ClientNode || l.to == from) && ", ""},
+	}},
+	{916, "a server's name draws more than was sent", "tests", nodeTests, []edit{
+		{"node/twin.go", "if need > n.admission.room {", "if need > 1<<20 {"},
+	}},
+	{917, "a datagram longer than ours is taken", "tests", nodeTests, []edit{
+		{"wire/header.go", "len(b) > MaxDatagram || ", ""},
+	}},
 }
