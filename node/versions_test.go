@@ -92,8 +92,8 @@ func TestFramesOfUnknownKindsAreSkippedAndTheOthersTaken(t *testing.T) {
 	}
 }
 
-// The same between servers: a cluster in which every server says frames that no other knows, in every datagram, elects and commits.
-// A frame with more behind it than its layout has is refused alone.
+// The same from another server: what stands between frames of unknown kinds is taken. A frame with more behind it than its layout
+// has is refused alone.
 func TestServersGetOnWithWhatTheyDoNotKnow(t *testing.T) {
 	l := newLab(t, 3, 3)
 	n := l.elect()
