@@ -353,3 +353,44 @@ func TestOpenDestinationsAreFound(t *testing.T) {
 		ds.forget()
 	}
 }
+
+// A server that leads no more refuses the reads that its turn left, and none that it has answered.
+func TestReadsLeftByATurnAreRefusedWithTheOthers(t *testing.T) {
+	l := newLab(t, 1, 1)
+	n := l.elect()
+	l.putLarge(1, 50_000)
+	const gets = 40
+	ops := make([]kv.Command, gets)
+	for i := range ops {
+		ops[i] = kv.Command{Op: kv.Get, Seq: uint64(1+i) | kv.ReadSeq, Key: []byte("key-1")}
+	}
+	l.answers, l.queue = nil, nil
+	l.request(n.ID(), ops...)
+	for _, f := range l.queue {
+		n.Deliver(l.now, f.from, f.bytes)
+	}
+	n.Turn(l.now, true)
+	n.refuseReads()
+	for _, p := range n.Out() {
+		if labID(p.To) == labClient {
+			l.hear(flight{labAddr(n.ID()), p.To, p.Bytes})
+		}
+	}
+	answered, next := 0, uint64(1)
+	for _, a := range l.answers {
+		seqs := a.seqs
+		if a.kind == wire.KindReply {
+			answered++
+			seqs = []uint64{a.result.Seq}
+		}
+		for _, seq := range seqs {
+			if seq != next|kv.ReadSeq {
+				t.Fatalf("%v to %d, want %d", a.kind, seq&^kv.ReadSeq, next)
+			}
+			next++
+		}
+	}
+	if answered == 0 || answered == gets || next != gets+1 || n.reads.bytes != 0 || len(n.reads.groups) != 0 {
+		t.Errorf("%d answered, %d in all, %d bytes wait", answered, next-1, n.reads.bytes)
+	}
+}
