@@ -76,7 +76,7 @@ func (l *lab) run(most int64) float64 {
 	began, first := l.now, l.receiver.Progress().Floor
 	for !l.sender.Done() && (l.stop == nil || !l.stop()) {
 		if l.now-began > most {
-			l.t.Fatalf("not done after %d s: floor %d of %d, window %d, flying %d", most/1e9, l.receiver.have.Floor, l.sender.pieces, l.sender.pace.window, l.sender.flying)
+			l.t.Fatalf("not done after %d s: floor %d of %d, window %d, flying %d", most/1e9, l.receiver.have.Floor, l.sender.pieces, l.sender.pace.Window, l.sender.flying)
 		}
 		l.step()
 	}
@@ -293,11 +293,11 @@ func TestAnOverflowHalvesTheWindowAtOnce(t *testing.T) {
 	l := newLab(t, 64<<20, gigabit)
 	l.stop = func() bool { return l.receiver.Progress().Floor >= 40 }
 	l.run(10e9)
-	before := l.sender.pace.window
+	before := l.sender.pace.Window
 	l.receiver.Overflows = 17
 	least := before
 	l.stop = func() bool {
-		least = min(least, l.sender.pace.window)
+		least = min(least, l.sender.pace.Window)
 		return l.receiver.Progress().Floor >= 60
 	}
 	l.run(10e9)
