@@ -189,6 +189,8 @@ func (s *shell) loop(ctx context.Context) error {
 			n.Deliver(now, from, datagram)
 		}
 		s.socket.Refused(func(to netip.AddrPort) { n.Refused(now, to) })
+		buffer, _ := s.socket.Buffers()
+		n.Socket(buffer, s.socket.Counts().Overflows)
 		s.collect(now)
 		drained = s.socket.Drained()
 		n.Turn(now, drained)

@@ -144,6 +144,12 @@ func (c *Core) onFragmentStatus(s *server, b []byte) bool {
 	return true
 }
 
+// Socket tells the core how many bytes its socket's receive buffer was granted (0: nobody knows), and
+// how many datagrams it had no room for, for those who send large answers.
+func (c *Core) Socket(buffer int, overflows uint64) {
+	c.assembly.Buffer, c.assembly.Overflows = buffer, uint32(overflows)
+}
+
 func (c *Core) onFragment(s *server, h *wire.Header, b []byte) bool {
 	var f wire.Fragment
 	if f.Decode(b) != nil || f.Kind == wire.KindFragment || f.Kind == wire.KindFragmentStatus {
