@@ -48,7 +48,8 @@ func (c *Core) sendLarge(l *server) {
 		r := wire.Request{Count: 1}
 		r.EncodeHeader(payload)
 		payload = kv.AppendCommand(payload, &o.cmd)
-		if l.pieces == nil {
+		if l.pieces == nil || l.pieces.Busy() == 0 && l.cut != l.packer.Limit {
+			l.cut = l.packer.Limit
 			l.pieces = wire.NewFragmenter(wire.FragmenterOptions{Boot: c.cfg.Boot, Limit: l.packer.Limit})
 		}
 		c.messages++
