@@ -83,20 +83,52 @@ func NewSender(o SenderOptions) *Sender {
 		panic("bulk: nothing to send")
 	}
 	s := &Sender{o: o, pieces: wire.BulkPieces(o.Total), tail: 1}
-	s.stride = uint32(wire.MaxFrame(o.Limit)-wire.BulkHeaderBytes) &^ 7
-	s.pace.Begin(int(s.stride), wire.PaceMost)
+	s.cut()
 	return s
 }
 
 // Done says that the receiver keeps all of it.
 func (s *Sender) Done() bool { return s.have.Floor >= s.pieces }
 
+// Resize goes on with datagrams of another size, on a path that changed; a smaller one of Pack's
+// packer does so by itself.
+func (s *Sender) Resize(limit int) {
+	if limit == s.o.Limit {
+		return
+	}
+	s.o.Limit = limit
+	s.cut()
+	s.anew()
+}
+
+// cut sets the size of a part.
+func (s *Sender) cut() {
+	s.stride = uint32(wire.MaxFrame(s.o.Limit)-wire.BulkHeaderBytes) &^ 7
+	s.pace.Begin(int(s.stride), wire.PaceMost)
+}
+
+// anew begins again behind what the receiver keeps: nothing that is on its way counts any more.
+func (s *Sender) anew() {
+	for n := s.tail; n <= s.number; n++ {
+		s.flights[n%ringFlights].state = settled
+	}
+	s.tail, s.flying = s.number+1, 0
+	s.lost, s.lostAt = s.lost[:0], 0
+	for i := range s.open {
+		s.open[i].used = false
+	}
+	s.next = s.have.Floor
+}
+
 // Sent is how many parts were sent, repetitions among them.
 func (s *Sender) Sent() uint64 { return s.number }
 
-// Pack adds to p the parts that may leave now and gives how many, at most a turn's worth. p's
-// Limit must not be below the Sender's. An error is the source's.
+// Pack adds to p the parts that may leave now and gives how many, at most a turn's worth. When
+// p's Limit is below the Sender's, the Sender goes on with that. An error is the source's.
 func (s *Sender) Pack(now int64, p *wire.Packer) (int, error) {
+	if p.Limit < s.o.Limit {
+		s.Resize(p.Limit)
+	}
 	s.overdue(now)
 	for n := 0; ; n++ {
 		if n == perPack || !s.room() {
@@ -194,9 +226,14 @@ func (s *Sender) Ack(now int64, f *wire.BulkAck) {
 	if f.Transfer != s.o.Transfer || f.EchoBoot != s.o.Boot || f.Largest > s.number || f.Floor > s.pieces {
 		return
 	}
-	if f.Floor > s.have.Floor || f.Floor == s.have.Floor && f.Kept|s.have.Kept == f.Kept {
+	switch {
+	case f.Largest < s.heard: // old news: of its numbers alone
+	case f.Floor > s.have.Floor || f.Floor == s.have.Floor && f.Kept|s.have.Kept == f.Kept:
 		s.have = Progress{f.Floor, f.Kept}
 		s.release()
+	case f.Largest > s.heard: // no old news: the receiver lost what it kept last
+		s.have = Progress{f.Floor, f.Kept}
+		s.anew()
 	}
 	arrived := 0
 	if s.arrived(now, f.Largest) {
