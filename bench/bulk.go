@@ -429,6 +429,7 @@ func (t *taking) turn() error {
 		t.hear(b)
 	}
 	t.packets = t.packer.Flush(t.from, t.packets)
+	t.receiver.Overflows = uint32(t.socket.Counts().Overflows)
 	if a, ok := t.receiver.Ack(t.now()); ok && t.from.IsValid() {
 		a.Encode(t.packer.Frame(wire.KindBulkAck, a.Size()))
 		t.packets = t.packer.Flush(t.from, t.packets)

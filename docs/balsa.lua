@@ -108,9 +108,10 @@ local frames = {
   [48] = { name = "fragment", rest = 32, follows = "bytes", {
     { 0, "message", "Message", "x64" }, { 8, "total", "Total", "u32" }, { 12, "offset", "Offset", "u32" }, { 16, "stride", "Stride", "u32" },
     { 20, "kind", "Kind of the whole", "u8" } } },
-  [49] = { name = "fragment-status", rest = 40, {
-    { 0, "message", "Message", "x64" }, { 8, "boot", "Echoed boot", "x64" }, { 16, "have", "Have", "u32" }, { 20, "done", "Done", "flag", 1 },
-    { 24, "bitmap", "Bitmap", "raw", 16 } } },
+  [49] = { name = "fragment-status", rest = 56, {
+    { 0, "message", "Message", "x64" }, { 8, "boot", "Echoed boot", "x64" }, { 16, "have", "Have", "u32" }, { 20, "grant", "Grant", "u32" },
+    { 24, "bitmap", "Bitmap", "raw", 16 }, { 40, "overflows", "Overflows", "u32" }, { 44, "latest", "Latest", "u32" },
+    { 48, "done", "Done", "flag", 1 } } },
   [50] = { name = "path-probe", rest = 16, follows = "bytes", {
     { 0, "boot", "Asker's boot", "x64" }, { 8, "nonce", "Nonce", "u64" } } },
   [52] = { name = "bulk", rest = 48, follows = "bytes", {

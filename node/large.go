@@ -246,6 +246,15 @@ func (n *Node) fragment(now int64, h *wire.Header, from netip.AddrPort, p []byte
 	}
 }
 
+// Socket tells the node how many bytes its sockets' receive buffers were granted (0: nobody knows), each,
+// and how many datagrams they had no room for: the one bounds what is granted to senders of
+// fragments, the other is told to them.
+func (n *Node) Socket(buffer int, overflows uint64) {
+	for _, parts := range []*wire.Reassembler{n.parts, n.clientParts} {
+		parts.Buffer, parts.Overflows = buffer, uint32(overflows)
+	}
+}
+
 // tellFragments tells every sender of fragments what of them is here.
 func (n *Node) tellFragments(now int64) {
 	for _, parts := range []*wire.Reassembler{n.parts, n.clientParts} {

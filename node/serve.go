@@ -181,7 +181,7 @@ func tellSocket(l *slog.Logger, s *udp.Socket) {
 func tellTotals(l *slog.Logger, s *udp.Socket, n *Node, batches uint64) {
 	c := s.Counts()
 	l.Info("totals", "commands", n.Counters.Commands, "entries", n.Counters.Entries, "turns", n.Counters.Turns, "batches", batches,
-		"received", c.Received, "sent", c.Sent, "receive_calls", c.ReceiveCalls, "send_calls", c.SendCalls, "waits", c.Waits, "joined", c.Joined, "offloaded", c.Offloaded, "lost", c.Lost)
+		"received", c.Received, "sent", c.Sent, "receive_calls", c.ReceiveCalls, "send_calls", c.SendCalls, "waits", c.Waits, "joined", c.Joined, "offloaded", c.Offloaded, "lost", c.Lost, "overflows", c.Overflows)
 }
 
 func (s *shell) now() int64 { return s.clock.now() }
@@ -209,6 +209,8 @@ func (s *shell) loop(ctx context.Context) error {
 			n.Deliver(now, from, datagram)
 		}
 		s.socket.Refused(func(to netip.AddrPort) { n.Refused(now, to) })
+		buffer, _ := s.socket.Buffers()
+		n.Socket(buffer, s.socket.Counts().Overflows)
 		s.collect(now)
 		drained = s.socket.Drained() || s.heardAll(now)
 		n.Turn(now, drained)

@@ -5,7 +5,7 @@ import "math/bits"
 const (
 	// FragmentHeaderBytes is the size of a Fragment before its body.
 	FragmentHeaderBytes = 32
-	fragmentStatusBytes = 40
+	fragmentStatusBytes = 56
 
 	// MinStride is the shortest fragment but the last one, so that a message has
 	// a bounded number of them.
@@ -13,6 +13,10 @@ const (
 
 	// bitmapFragments is how many fragments behind the first missing one a status tells.
 	bitmapFragments = 128
+
+	// unscheduled is how many fragments of a message leave before the receiver was heard; all
+	// others wait for its grant.
+	unscheduled = 16
 )
 
 // Fragment is a piece of a frame that is larger than a datagram. All pieces but the last
@@ -74,18 +78,23 @@ func (f *Fragment) Decode(p []byte) error {
 	return nil
 }
 
-// FragmentStatus tells a sender what of a message has arrived.
+// FragmentStatus tells a sender what of a message has arrived, and how far it may go on.
 //
 //	 0  message 8
 //	 8  echoed boot 8
-//	16  have 4 | flags 1: 1 done | zero 3
+//	16  have 4 | grant 4
 //	24  bitmap 16
+//	40  overflows 4 | latest 4
+//	48  flags 1: 1 done | zero 7
 type FragmentStatus struct {
-	Message  uint64
-	EchoBoot uint64   // of the message's sender: ids begin anew with each boot
-	Have     uint32   // contiguous bytes from 0
-	Bitmap   [16]byte // bit i: the fragment 1+i strides behind Have has arrived
-	Done     bool     // the whole is there (or was, a while ago)
+	Message   uint64
+	EchoBoot  uint64   // of the message's sender: ids begin anew with each boot
+	Have      uint32   // contiguous bytes from 0
+	Grant     uint32   // bytes from 0 that may be sent; 0: there is no place for the message yet, and nothing of it is kept
+	Bitmap    [16]byte // bit i: the fragment 1+i strides behind Have has arrived
+	Overflows uint32   // datagrams that the receiver's sockets had no room for, since they were opened
+	Latest    uint32   // offset of the piece that came last, just before this was said: of all others nobody knows when
+	Done      bool     // the whole is there (or was, a while ago)
 }
 
 // Size is the encoded length.
@@ -97,8 +106,11 @@ func (s *FragmentStatus) Encode(p []byte) {
 	le.PutUint64(p[0:], s.Message)
 	le.PutUint64(p[8:], s.EchoBoot)
 	le.PutUint32(p[16:], s.Have)
-	p[20], p[21], p[22], p[23] = bit(s.Done, 1), 0, 0, 0
+	le.PutUint32(p[20:], s.Grant)
 	copy(p[24:40], s.Bitmap[:])
+	le.PutUint32(p[40:], s.Overflows)
+	le.PutUint32(p[44:], s.Latest)
+	le.PutUint64(p[48:], uint64(bit(s.Done, 1)))
 }
 
 // Decode reads the frame.
@@ -106,10 +118,13 @@ func (s *FragmentStatus) Decode(p []byte) error {
 	if err := fixed(p, fragmentStatusBytes); err != nil {
 		return err
 	}
-	if p[20]&^1 != 0 || !zero(p[21:24]) {
+	if p[48]&^1 != 0 || !zero(p[49:56]) {
 		return ErrReserved
 	}
-	*s = FragmentStatus{Message: le.Uint64(p[0:]), EchoBoot: le.Uint64(p[8:]), Have: le.Uint32(p[16:]), Done: p[20]&1 != 0}
+	*s = FragmentStatus{
+		Message: le.Uint64(p[0:]), EchoBoot: le.Uint64(p[8:]), Have: le.Uint32(p[16:]), Grant: le.Uint32(p[20:]),
+		Overflows: le.Uint32(p[40:]), Latest: le.Uint32(p[44:]), Done: p[48]&1 != 0,
+	}
 	copy(s.Bitmap[:], p[24:40])
 	return nil
 }

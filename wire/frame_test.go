@@ -106,7 +106,7 @@ func samples() []sample {
 		{"path-ask", KindPathAsk, &PathAsk{AskBoot: 96, Nonce: 5, Passes: 1200, Pad: 16}, func() frame { return new(PathAsk) }},
 		{"path-echo", KindPathEcho, &PathEcho{EchoBoot: 96, Nonce: 5, Pad: 24}, func() frame { return new(PathEcho) }},
 		{"fragment", KindFragment, &Fragment{Message: 1, Kind: KindRequest, Total: 300, Offset: 256, Stride: 256, Body: bytes.Repeat([]byte{7}, 44)}, func() frame { return new(Fragment) }},
-		{"fragment-status", KindFragmentStatus, &FragmentStatus{Message: 1, EchoBoot: 96, Have: 256, Bitmap: [16]byte{0: 3, 15: 128}, Done: true}, func() frame { return new(FragmentStatus) }},
+		{"fragment-status", KindFragmentStatus, &FragmentStatus{Message: 1, EchoBoot: 96, Have: 256, Grant: 4096, Bitmap: [16]byte{0: 3, 15: 128}, Overflows: 7, Latest: 512, Done: true}, func() frame { return new(FragmentStatus) }},
 		{"path-probe", KindPathProbe, &PathProbe{AskBoot: 96, Nonce: 5, Pad: 24}, func() frame { return new(PathProbe) }},
 		{"path-answer", KindPathAnswer, &PathAnswer{EchoBoot: 96, Nonce: 5}, func() frame { return new(PathAnswer) }},
 		{"bulk", KindBulk, &Bulk{Transfer: 7, Number: 9, Total: BulkPieceBytes + 300, Sum: 0xfeed, Piece: 1, Offset: 256, Stride: 256, Body: bytes.Repeat([]byte{3}, 44)}, func() frame { return new(Bulk) }},
@@ -176,7 +176,7 @@ func TestEveryCutOfAFrameIsAnErrorOrReencodesToItself(t *testing.T) {
 
 func TestReservedBytesMustBeZero(t *testing.T) {
 	at := map[string]int{"append": 61, "ack": 98, "vote": 39, "vote-reply": 34, "probe-reply": 25, "found-answer": 9, "hello": 9, "hello-reply": 51,
-		"request": 4, "reply": 7, "not-leader": 14, "status-reply": 45, "member": 27, "member-reply": 36, "chaos": 17, "chaos-reply": 9, "fragment": 24, "fragment-status": 21}
+		"request": 4, "reply": 7, "not-leader": 14, "status-reply": 45, "member": 27, "member-reply": 36, "chaos": 17, "chaos-reply": 9, "fragment": 24, "fragment-status": 49}
 	for _, s := range samples() {
 		i, ok := at[s.name]
 		if !ok {

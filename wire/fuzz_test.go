@@ -151,6 +151,7 @@ func FuzzReassembler(f *testing.F) {
 	f.Fuzz(func(t *testing.T, script []byte) {
 		const stride, total = MinStride, 4*MinStride - 10
 		r := NewReassembler(4*total, 4)
+		r.Buffer = 2 * charged(stride)
 		good := bytes.Repeat([]byte("0123456789abcdef"), total/16+1)[:total]
 		h := Header{Src: 1, Incarnation: 2, Boot: 3}
 		for now := int64(0); len(script) >= 2; now++ {
@@ -188,28 +189,44 @@ func FuzzReassembler(f *testing.F) {
 			if whole && d.Message == 1 && w.Kind == KindRequest && len(w.Payload) == total && spoil == 0 && !bytes.Equal(w.Payload, good) {
 				t.Fatal("a whole of other bytes")
 			}
-			if r.Bytes() > 4*total {
-				t.Fatalf("%d bytes set aside", r.Bytes())
+			if len(script)%6 == 0 { // the end of a turn
+				for owed, ok := r.NextStatus(); ok; owed, ok = r.NextStatus() {
+					if owed.Status.Grant > total+stride || owed.Status.Have > max(owed.Status.Grant, total) {
+						t.Fatalf("%+v", owed)
+					}
+				}
+			}
+			promised := 0
+			for i := range r.slots {
+				if s := &r.slots[i]; s.used {
+					promised += s.due()
+				}
+			}
+			if r.Bytes() > 4*total || promised != r.promised || promised > max(r.Buffer, 4*4*charged(stride*2)) || len(r.waiting) > 16 {
+				t.Fatalf("%d bytes set aside, %d granted (counted %d), %d wait", r.Bytes(), promised, r.promised, len(r.waiting))
 			}
 		}
 	})
 }
 
-// FuzzFragmenter: whatever statuses come, it neither panics nor has more on its way than its window, and a status that says
-// done ends a message. A script is statuses: message, have, flags, bitmap (4 bytes), time.
+// FuzzFragmenter: whatever statuses come, it neither panics nor has more on its way than its window, nor sends what was not
+// granted, and a status that says done ends a message. A script is statuses: message, have, flags and grant, bitmap (4 bytes), time.
 func FuzzFragmenter(f *testing.F) {
 	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 1, 1, 4, 0, 255, 1, 0, 0, 9})
+	f.Add([]byte{1, 4, 30, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1, 4, 30, 0, 0, 0, 0, 200, 1, 8, 191, 255, 0, 0, 0, 9}) // refused, then not
 	f.Fuzz(func(t *testing.T, script []byte) {
 		g := NewFragmenter(FragmenterOptions{Boot: 9, Limit: SafeDatagram, Window: 16 << 10})
 		p := Packer{Limit: SafeDatagram}
 		payload := make([]byte, 100_000)
 		g.Add(0, 1, KindRequest, payload)
 		g.Add(0, 2, KindReply, payload[:5000])
+		granted := map[uint64]int{}
 		for now := int64(0); len(script) >= 8; script = script[8:] {
 			now += int64(script[7]) * 1e5
 			p.Reset()
 			g.Pack(now, &p)
-			s := FragmentStatus{Message: uint64(script[0] % 4), EchoBoot: 9, Have: uint32(script[1]) * uint32(g.stride), Done: script[2] == 7}
+			s := FragmentStatus{Message: uint64(script[0] % 4), EchoBoot: 9, Have: uint32(script[1]) * uint32(g.stride), Done: script[2] == 7,
+				Grant: uint32(script[2]%64) * 1000, Overflows: uint32(script[2] / 128), Latest: uint32(script[3]) << script[4]}
 			if script[2] == 9 {
 				s.Have++
 			}
@@ -218,8 +235,23 @@ func FuzzFragmenter(f *testing.F) {
 			if g.Status(now, &s) != (had && s.Done) {
 				t.Fatalf("%+v", s)
 			}
-			if g.out < 0 || g.out > g.window {
-				t.Fatalf("%d pieces on their way, window %d", g.out, g.window)
+			if g.out < 0 || g.out*g.stride > 16<<10 || g.pace.Window > 16<<10 {
+				t.Fatalf("%d pieces on their way, window %d", g.out, g.pace.Window)
+			}
+			granted[s.Message] = max(granted[s.Message], (int(s.Grant)+g.stride-1)/g.stride, int(s.Have)/g.stride)
+			flying := 0
+			for _, m := range g.messages {
+				if m.base < 0 || m.base > m.next || m.next > m.count || m.high > max(unscheduled, granted[m.id]) {
+					t.Fatalf("message %d of %d pieces: %d to %d are under way, %d were sent, granted %d", m.id, m.count, m.base, m.next, m.high, granted[m.id])
+				}
+				for i := m.base; i < m.next; i++ {
+					if p := &m.ring[i%ringPieces]; !p.held && !p.lost {
+						flying++
+					}
+				}
+			}
+			if flying != g.out || g.Busy() > 0 && g.Deadline() < 0 {
+				t.Fatalf("%d pieces are on their way, counted %d; deadline %d", flying, g.out, g.Deadline())
 			}
 		}
 	})

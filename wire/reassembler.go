@@ -36,9 +36,15 @@ type Whole struct {
 
 // Reassembler puts messages together from their fragments, in bounded memory: a
 // message's bytes are set aside when its first piece is taken, so what was begun
-// can be ended. Time is passed in. Not safe for two goroutines.
+// can be ended. Beyond the first pieces senders send what they were granted, and the
+// grants that are out at once never fill more than half of the socket's buffer: however many
+// send at once, they do not overflow it. Who finds no place is told so, and told again when there
+// is one. Time is passed in. Not safe for two goroutines.
 type Reassembler struct {
 	maxBytes, maxSlots int
+
+	Buffer    int    // bytes of the socket's receive buffer, as the system says it granted (4 MiB, set anew at will)
+	Overflows uint32 // of the socket, to be told
 
 	index map[key]int // of slots in use; never walked
 	slots []slot
@@ -51,7 +57,29 @@ type Reassembler struct {
 	repeats []FragmentOwed // statuses owed to late duplicates
 	handed  []byte         // the payload handed out last, which may be looked at still
 	spare   []byte         // one that nobody looks at any more
+
+	now      int64    // newest time told
+	promised int      // of the socket's buffer, by grants of which nothing has come yet
+	waiting  []waiter // found no place, oldest first; bounded
+	freed    bool     // a place, since they were looked at
 }
+
+// waiter is a message without a place.
+type waiter struct {
+	key
+	addr          netip.Addr
+	kind          Kind
+	total, stride uint32
+	at            int64 // when it last asked
+}
+
+// charged is what the kernel takes of a receive buffer for a fragment, at most: it counts the memory
+// that holds a datagram, not its bytes. The buffer that a system says it granted is half
+// of what it charges against.
+func charged(stride uint32) int { return 2*int(stride) + 512 }
+
+// bufferBytes is a socket's receive buffer unless the owner knows better.
+const bufferBytes = 4 << 20
 
 type key struct {
 	from    Sender
@@ -65,8 +93,10 @@ type slot struct {
 	total, stride uint32
 	buf           []byte
 	have          bitset
-	missing       int // pieces
-	first         int // first missing piece
+	missing       int    // pieces
+	first         int    // first missing piece
+	granted       int    // pieces that may be sent
+	latest        uint32 // offset of the piece that came last
 	last          int64
 	used, owed    bool
 }
@@ -99,19 +129,24 @@ func (r *Reassembler) Add(now int64, h *Header, f *Fragment) (w Whole, whole boo
 // AddFrom is Add, for senders that may call themselves anything: those of one address
 // together get no more than three quarters of the room.
 func (r *Reassembler) AddFrom(now int64, h *Header, f *Fragment, from netip.Addr) (w Whole, whole bool, err error) {
+	r.now = max(r.now, now)
 	k := key{Sender{h.Src, h.Incarnation, h.Boot}, f.Message}
 	if at, ok := r.done[k]; ok {
 		if now-at < doneExpiry {
-			r.repeat(k)
+			r.repeat(k, true)
 			return Whole{}, false, nil
 		}
 		r.forget(k)
 	}
 	i, ok := r.index[k]
 	if !ok {
-		if i, err = r.open(now, k, f, from); err != nil {
+		w := waiter{k, from, f.Kind, f.Total, f.Stride, now}
+		if i, err = r.open(&w); err != nil {
+			r.await(&w)
+			r.repeat(k, false)
 			return Whole{}, false, err
 		}
+		r.grant(&r.slots[i], min(unscheduled, r.slots[i].missing)) // they are on their way already
 	}
 	s := &r.slots[i]
 	if s.kind != f.Kind || s.total != f.Total || s.stride != f.Stride {
@@ -119,16 +154,21 @@ func (r *Reassembler) AddFrom(now int64, h *Header, f *Fragment, from netip.Addr
 	}
 	n := int(f.Offset / f.Stride)
 	place := s.buf[f.Offset : int(f.Offset)+len(f.Body)]
-	s.owed = true
+	s.owed, s.latest = true, f.Offset
 	if s.have.has(n) {
 		if !bytes.Equal(place, f.Body) {
 			return Whole{}, false, ErrContradiction
 		}
+		if s.due() == 0 {
+			s.last = now // it asks for the grant that we owe
+		}
 		return Whole{}, false, nil
 	}
 	copy(place, f.Body)
+	r.promised -= s.due()
 	s.have.set(n)
 	s.missing--
+	r.promised += s.due()
 	s.last = now
 	if s.missing > 0 {
 		s.first = s.have.firstMissing(s.first, s.pieces())
@@ -138,7 +178,7 @@ func (r *Reassembler) AddFrom(now int64, h *Header, f *Fragment, from netip.Addr
 	r.handed = s.buf
 	r.close(i)
 	r.remember(now, k)
-	r.repeat(k)
+	r.repeat(k, true)
 	return w, true, nil
 }
 
@@ -157,16 +197,101 @@ func (r *Reassembler) NextStatus() (FragmentOwed, bool) {
 	if n := len(r.repeats); n > 0 {
 		o := r.repeats[n-1]
 		r.repeats = r.repeats[:n-1]
+		o.Status.Overflows = r.Overflows
 		return o, true
 	}
+	if r.dirty == 0 {
+		r.Expire(r.now)
+		r.admit()
+	}
 	for ; r.dirty < len(r.slots); r.dirty++ {
-		if s := &r.slots[r.dirty]; s.used && s.owed {
+		s := &r.slots[r.dirty]
+		if !s.used {
+			continue
+		}
+		stood := s.due() == 0
+		if grew := r.extend(s); s.owed || stood && grew {
 			s.owed = false
-			return FragmentOwed{To: s.from, Status: s.status()}, true
+			st := s.status()
+			st.Overflows = r.Overflows
+			return FragmentOwed{To: s.from, Status: st}, true
 		}
 	}
 	r.dirty = 0
 	return FragmentOwed{}, false
+}
+
+// due is what the kernel may yet be charged with for what a message was granted.
+func (s *slot) due() int {
+	return max(0, s.granted-(s.pieces()-s.missing)) * charged(s.stride)
+}
+
+// grant lets a message have so many pieces from its beginning on their way, or there.
+func (r *Reassembler) grant(s *slot, pieces int) {
+	r.promised -= s.due()
+	s.granted = pieces
+	r.promised += s.due()
+}
+
+// extend grants a message more, if there is room: of half of the socket's buffer, which the
+// kernel charges with twice what it says it granted, an equal share; at least one piece when no other's is
+// on its way.
+func (r *Reassembler) extend(s *slot) bool {
+	buffer, each := r.Buffer, charged(s.stride)
+	if buffer == 0 {
+		buffer = bufferBytes
+	}
+	share := max(1, buffer/each/max(1, len(r.index)))
+	room := (buffer - r.promised) / each
+	if r.promised == 0 {
+		room = max(room, 1)
+	}
+	pieces := s.pieces()
+	want := min(pieces, pieces-s.missing+share, s.first+1+bitmapFragments)
+	if more := min(want-s.granted, room); more > 0 {
+		r.grant(s, s.granted+more)
+		return true
+	}
+	return false
+}
+
+// await notes a message that found no place; of more than can be remembered the sender asks
+// again by itself.
+func (r *Reassembler) await(w *waiter) {
+	for i := range r.waiting {
+		if r.waiting[i].key == w.key {
+			r.waiting[i].at = w.at
+			return
+		}
+	}
+	if len(r.waiting) < 4*r.maxSlots {
+		r.waiting = append(r.waiting, *w)
+	}
+}
+
+// admit gives places that have become free to those that wait, the oldest first. Who has not
+// asked for as long as an unfinished message is kept is gone.
+func (r *Reassembler) admit() {
+	if !r.freed || len(r.waiting) == 0 {
+		return
+	}
+	r.freed = false
+	kept := r.waiting[:0]
+	for i := range r.waiting {
+		w := &r.waiting[i]
+		_, begun := r.index[w.key]
+		_, over := r.done[w.key]
+		if begun || over || r.now-w.at >= slotExpiry {
+			continue
+		}
+		if len(r.index) == len(r.slots) {
+			kept = append(kept, *w)
+		} else if _, err := r.open(w); err != nil {
+			kept = append(kept, *w)
+		}
+	}
+	clear(r.waiting[len(kept):])
+	r.waiting = kept
 }
 
 // Expire drops messages that got no new piece for two seconds. Add does so by itself when
@@ -196,7 +321,7 @@ func (r *Reassembler) Bytes() int { return r.bytes }
 func (s *slot) pieces() int { return int((s.total + s.stride - 1) / s.stride) }
 
 func (s *slot) status() FragmentStatus {
-	st := FragmentStatus{Message: s.message, EchoBoot: s.from.Boot, Have: uint32(s.first) * s.stride}
+	st := FragmentStatus{Message: s.message, EchoBoot: s.from.Boot, Have: uint32(s.first) * s.stride, Grant: min(s.total, uint32(s.granted)*s.stride), Latest: s.latest}
 	pieces := s.pieces()
 	for i := range bitmapFragments {
 		n := s.first + 1 + i
@@ -212,30 +337,30 @@ func (s *slot) status() FragmentStatus {
 
 // open finds a slot for a new message. A sender that has one already may not take more
 // than half of the slots, or of the bytes, so that one can't keep all others out.
-func (r *Reassembler) open(now int64, k key, f *Fragment, from netip.Addr) (int, error) {
-	i, err := r.vacancy(k.from, from, int(f.Total))
+func (r *Reassembler) open(w *waiter) (int, error) {
+	i, err := r.vacancy(w.from, w.addr, int(w.total))
 	if err != nil {
-		r.Expire(now)
-		if i, err = r.vacancy(k.from, from, int(f.Total)); err != nil {
+		r.Expire(r.now)
+		if i, err = r.vacancy(w.from, w.addr, int(w.total)); err != nil {
 			return 0, err
 		}
 	}
 	s := &r.slots[i]
 	have := s.have[:0]
-	*s = slot{key: k, addr: from, kind: f.Kind, total: f.Total, stride: f.Stride, last: now, used: true}
+	*s = slot{key: w.key, addr: w.addr, kind: w.kind, total: w.total, stride: w.stride, last: r.now, used: true}
 	s.missing = s.pieces()
 	for range (s.missing + 63) / 64 {
 		have = append(have, 0)
 	}
 	s.have = have
 	// A spare far too large would hold more memory than is accounted for.
-	if s.buf = r.spare; cap(s.buf) < int(f.Total) || cap(s.buf) > 2*int(f.Total) {
-		s.buf = make([]byte, f.Total)
+	if s.buf = r.spare; cap(s.buf) < int(w.total) || cap(s.buf) > 2*int(w.total) {
+		s.buf = make([]byte, w.total)
 	}
 	r.spare = nil
-	s.buf = s.buf[:f.Total]
-	r.bytes += int(f.Total)
-	r.index[k] = i
+	s.buf = s.buf[:w.total]
+	r.bytes += int(w.total)
+	r.index[w.key] = i
 	return i, nil
 }
 
@@ -270,6 +395,8 @@ func (r *Reassembler) close(i int) {
 	s := &r.slots[i]
 	delete(r.index, s.key)
 	r.bytes -= int(s.total)
+	r.promised -= s.due()
+	r.freed = true
 	*s = slot{have: s.have[:0]}
 }
 
@@ -292,9 +419,10 @@ func (r *Reassembler) forget(k key) {
 	}
 }
 
-// repeat owes the sender of a finished message its status, once a turn.
-func (r *Reassembler) repeat(k key) {
-	o := FragmentOwed{To: k.from, Status: FragmentStatus{Message: k.message, EchoBoot: k.from.Boot, Done: true}}
+// repeat owes the sender of a message that has no place here its status, once a turn: it is
+// finished, or there was no room for it.
+func (r *Reassembler) repeat(k key, done bool) {
+	o := FragmentOwed{To: k.from, Status: FragmentStatus{Message: k.message, EchoBoot: k.from.Boot, Done: done}}
 	for i := range r.repeats {
 		if r.repeats[i] == o {
 			return

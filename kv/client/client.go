@@ -299,6 +299,8 @@ func (c *Client) receive(helpers context.Context) {
 		}
 		now := c.now()
 		c.flushers++
+		buffer, _ := c.socket.Buffers()
+		c.core.Socket(buffer, c.socket.Counts().Overflows)
 		for i := range n {
 			b, from := c.socket.Datagram(i)
 			c.core.Deliver(now, from, b)

@@ -79,9 +79,10 @@ type fakeCluster struct {
 	clock   func() int64                                                         // of leaders; nil: now
 	member  func(s *fakeServer, q *wire.MemberChange, r *wire.MemberChangeReply) // what a leader answers
 
-	there, back int // longest datagram that passes to the servers, and from them; 0: any
-	passes      int // what the core told of that
-	asked       int // its probes
+	there, back int    // longest datagram that passes to the servers, and from them; 0: any
+	passes      int    // what the core told of that
+	stride      uint32 // of the last fragment
+	asked       int    // its probes
 }
 
 func newCluster(t *testing.T, seed uint64, cfg CoreConfig) *fakeCluster {
@@ -266,6 +267,7 @@ func (f *fakeCluster) receive(s *fakeServer, b []byte) {
 			if g.Decode(p) != nil {
 				f.t.Fatal("fragment")
 			}
+			f.stride = g.Stride
 			if w, whole, _ := s.assembly.Add(f.now, &h, &g); whole {
 				f.request(s, w.Payload)
 			}

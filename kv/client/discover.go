@@ -15,6 +15,7 @@ type server struct {
 	packer wire.Packer
 	busy   bool             // the packer has frames of this turn
 	pieces *wire.Fragmenter // nil until something large goes there
+	cut    int              // largest datagram that they are cut for
 	path   *wire.Path
 
 	boot      uint64 // of its last answer

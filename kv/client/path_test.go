@@ -61,6 +61,33 @@ func TestAClientFindsOutASmallPath(t *testing.T) {
 	}
 }
 
+// A path that turns out to carry more carries larger pieces of the next large command.
+func TestLargeCommandsAreCutForAPathThatGrew(t *testing.T) {
+	f := newCluster(t, 1, CoreConfig{})
+	f.there, f.back = 600, 600
+	f.servers[0].slow = 2000 * ms
+	f.many(1, 1)
+	f.run(4500 * ms)
+	f.allApplied(2)
+	if f.stride == 0 || f.stride > 600 {
+		t.Fatalf("pieces of %d on a path of 600", f.stride)
+	}
+	f.there, f.back = 0, 0
+	for i := 0; f.core.leader.packer.Limit < wire.MaxDatagram; i++ {
+		if i == 60 {
+			t.Fatalf("datagrams of %d after a minute", f.core.leader.packer.Limit)
+		}
+		f.core.Submit(f.now, put("small", "x"), 0, uint64(1000+i))
+		f.servers[0].slow = 1000 * ms
+		f.run(f.now + 1100*ms)
+	}
+	f.core.Submit(f.now, put("large", strings.Repeat("x", 200_000)), 0, 5000)
+	f.run(f.now + 3000*ms)
+	if f.stride < wire.MaxDatagram/2 {
+		t.Errorf("pieces of %d on a path of %d", f.stride, wire.MaxDatagram)
+	}
+}
+
 // A client that does one thing, or whose leader does not answer, sends no probe.
 func TestAShortLifeSendsNoProbe(t *testing.T) {
 	f := newCluster(t, 1, CoreConfig{})

@@ -48,7 +48,8 @@ func (c *Core) sendLarge(l *server) {
 		r := wire.Request{Count: 1}
 		r.EncodeHeader(payload)
 		payload = kv.AppendCommand(payload, &o.cmd)
-		if l.pieces == nil {
+		if l.pieces == nil || l.pieces.Busy() == 0 && l.cut != l.packer.Limit {
+			l.cut = l.packer.Limit
 			l.pieces = wire.NewFragmenter(wire.FragmenterOptions{Boot: c.cfg.Boot, Limit: l.packer.Limit})
 		}
 		c.messages++
@@ -142,6 +143,12 @@ func (c *Core) onFragmentStatus(s *server, b []byte) bool {
 		}
 	}
 	return true
+}
+
+// Socket tells the core how many bytes its socket's receive buffer was granted (0: nobody knows), and
+// how many datagrams it had no room for, for those who send large answers.
+func (c *Core) Socket(buffer int, overflows uint64) {
+	c.assembly.Buffer, c.assembly.Overflows = buffer, uint32(overflows)
 }
 
 func (c *Core) onFragment(s *server, h *wire.Header, b []byte) bool {

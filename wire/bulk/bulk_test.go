@@ -76,7 +76,7 @@ func (l *lab) run(most int64) float64 {
 	began, first := l.now, l.receiver.Progress().Floor
 	for !l.sender.Done() && (l.stop == nil || !l.stop()) {
 		if l.now-began > most {
-			l.t.Fatalf("not done after %d s: floor %d of %d, window %d, flying %d", most/1e9, l.receiver.have.Floor, l.sender.pieces, l.sender.pace.window, l.sender.flying)
+			l.t.Fatalf("not done after %d s: floor %d of %d, window %d, flying %d", most/1e9, l.receiver.have.Floor, l.sender.pieces, l.sender.pace.Window, l.sender.flying)
 		}
 		l.step()
 	}
@@ -168,7 +168,7 @@ func (l *lab) receive(b []byte) {
 		if l.spoil != nil {
 			l.spoil(&f)
 		}
-		if err := l.receiver.Part(l.now, h.Boot, &f); err != nil && !errors.Is(err, ErrContradiction) {
+		if err := l.receiver.Part(l.now, h.Boot, &f); err != nil && !errors.Is(err, ErrContradiction) && !errors.Is(err, ErrAhead) {
 			l.t.Fatal(err)
 		}
 	}
@@ -266,6 +266,41 @@ func TestItGoesOnAfterTheReceiversDeathFromWhatItKept(t *testing.T) {
 	}
 }
 
+// What the receiver had kept last is lost with it, and the sender lives on.
+func TestItGoesOnWithAReceiverThatKeptLessThanItSaid(t *testing.T) {
+	link := gigabit
+	link.Loss = 0.05
+	for _, have := range []Progress{{}, {Floor: 3, Kept: 5}, {Floor: 9}} {
+		l := newLab(t, 12<<20, link)
+		l.stop = func() bool { return l.receiver.Progress().Floor >= 30 }
+		l.run(10e9)
+		l.startReceiver(have)
+		l.stop = nil
+		l.run(20e9)
+		l.all()
+		if !l.receiver.Done() {
+			t.Errorf("from %+v: the sender is done, the receiver at %+v", have, l.receiver.Progress())
+		}
+	}
+}
+
+// The path takes less all of a sudden, and more again: what is under way is cut anew.
+func TestItFollowsAPathThatChanges(t *testing.T) {
+	link := gigabit
+	link.Loss = 0.05
+	l := newLab(t, 12<<20, link)
+	l.startSender(8952)
+	for n, limit := range []int{8952, wire.MinDatagram, wire.MaxDatagram, wire.SafeDatagram} {
+		l.packer.Limit, l.there.MTU = limit, limit
+		if n > 0 && limit > wire.MinDatagram {
+			l.sender.Resize(limit)
+		}
+		l.stop = func() bool { return n < 3 && l.receiver.Progress().Floor >= uint32(10*(n+1)) }
+		l.run(20e9)
+	}
+	l.all()
+}
+
 func TestASpoiledPieceAndAFailedWriteAreSentAgain(t *testing.T) {
 	l := newLab(t, 2<<20, gigabit)
 	spoiled, failed := 0, 0
@@ -293,11 +328,11 @@ func TestAnOverflowHalvesTheWindowAtOnce(t *testing.T) {
 	l := newLab(t, 64<<20, gigabit)
 	l.stop = func() bool { return l.receiver.Progress().Floor >= 40 }
 	l.run(10e9)
-	before := l.sender.pace.window
+	before := l.sender.pace.Window
 	l.receiver.Overflows = 17
 	least := before
 	l.stop = func() bool {
-		least = min(least, l.sender.pace.window)
+		least = min(least, l.sender.pace.Window)
 		return l.receiver.Progress().Floor >= 60
 	}
 	l.run(10e9)

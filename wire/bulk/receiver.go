@@ -120,7 +120,8 @@ func (r *Receiver) Part(now int64, boot uint64, f *wire.Bulk) error {
 	if in.whole && in.piece == f.Piece {
 		return nil
 	}
-	if !in.used {
+	// Cut anew for a path that changed: the newest part says how. What lags behind contradicts.
+	if !in.used || in.piece == f.Piece && in.sum == f.Sum && in.stride != f.Stride && f.Number == r.large {
 		in.begin(f)
 	}
 	if in.piece != f.Piece || in.sum != f.Sum || in.stride != f.Stride {

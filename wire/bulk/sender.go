@@ -34,7 +34,7 @@ type Sender struct {
 	heard   uint64              // the largest that arrived
 	number  uint64              // the last one used
 	flying  int                 // bytes
-	pace    pace
+	pace    wire.Pace
 }
 
 // outgoing is a piece that the receiver does not keep yet.
@@ -83,20 +83,52 @@ func NewSender(o SenderOptions) *Sender {
 		panic("bulk: nothing to send")
 	}
 	s := &Sender{o: o, pieces: wire.BulkPieces(o.Total), tail: 1}
-	s.stride = uint32(wire.MaxFrame(o.Limit)-wire.BulkHeaderBytes) &^ 7
-	s.pace.begin(int(s.stride))
+	s.cut()
 	return s
 }
 
 // Done says that the receiver keeps all of it.
 func (s *Sender) Done() bool { return s.have.Floor >= s.pieces }
 
+// Resize goes on with datagrams of another size, on a path that changed; a smaller one of Pack's
+// packer does so by itself.
+func (s *Sender) Resize(limit int) {
+	if limit == s.o.Limit {
+		return
+	}
+	s.o.Limit = limit
+	s.cut()
+	s.anew()
+}
+
+// cut sets the size of a part.
+func (s *Sender) cut() {
+	s.stride = uint32(wire.MaxFrame(s.o.Limit)-wire.BulkHeaderBytes) &^ 7
+	s.pace.Begin(int(s.stride), wire.PaceMost)
+}
+
+// anew begins again behind what the receiver keeps: nothing that is on its way counts any more.
+func (s *Sender) anew() {
+	for n := s.tail; n <= s.number; n++ {
+		s.flights[n%ringFlights].state = settled
+	}
+	s.tail, s.flying = s.number+1, 0
+	s.lost, s.lostAt = s.lost[:0], 0
+	for i := range s.open {
+		s.open[i].used = false
+	}
+	s.next = s.have.Floor
+}
+
 // Sent is how many parts were sent, repetitions among them.
 func (s *Sender) Sent() uint64 { return s.number }
 
-// Pack adds to p the parts that may leave now and gives how many, at most a turn's worth. p's
-// Limit must not be below the Sender's. An error is the source's.
+// Pack adds to p the parts that may leave now and gives how many, at most a turn's worth. When
+// p's Limit is below the Sender's, the Sender goes on with that. An error is the source's.
 func (s *Sender) Pack(now int64, p *wire.Packer) (int, error) {
+	if p.Limit < s.o.Limit {
+		s.Resize(p.Limit)
+	}
 	s.overdue(now)
 	for n := 0; ; n++ {
 		if n == perPack || !s.room() {
@@ -112,7 +144,7 @@ func (s *Sender) Pack(now int64, p *wire.Packer) (int, error) {
 
 // room says whether the window is open.
 func (s *Sender) room() bool {
-	return s.flying+int(s.stride) <= s.pace.window && s.number+1-s.tail < ringFlights
+	return s.flying+int(s.stride) <= s.pace.Window && s.number+1-s.tail < ringFlights
 }
 
 // choose gives the part to send next: one that was lost, or the next one.
@@ -186,7 +218,7 @@ func (s *Sender) send(now int64, p *wire.Packer, what part) {
 	f.Encode(b)
 	s.flights[s.number%ringFlights] = flight{part: what, bytes: len(body), at: now, state: flies}
 	s.flying += len(body)
-	s.pace.sent(now)
+	s.pace.Sent(now)
 }
 
 // Ack takes in an answer.
@@ -194,14 +226,19 @@ func (s *Sender) Ack(now int64, f *wire.BulkAck) {
 	if f.Transfer != s.o.Transfer || f.EchoBoot != s.o.Boot || f.Largest > s.number || f.Floor > s.pieces {
 		return
 	}
-	if f.Floor > s.have.Floor || f.Floor == s.have.Floor && f.Kept|s.have.Kept == f.Kept {
+	switch {
+	case f.Largest < s.heard: // old news: of its numbers alone
+	case f.Floor > s.have.Floor || f.Floor == s.have.Floor && f.Kept|s.have.Kept == f.Kept:
 		s.have = Progress{f.Floor, f.Kept}
 		s.release()
+	case f.Largest > s.heard: // no old news: the receiver lost what it kept last
+		s.have = Progress{f.Floor, f.Kept}
+		s.anew()
 	}
 	arrived := 0
 	if s.arrived(now, f.Largest) {
 		arrived++
-		s.pace.measure(now-s.flights[f.Largest%ringFlights].at, int64(f.Delay)*1e3)
+		s.pace.Measure(now-s.flights[f.Largest%ringFlights].at, int64(f.Delay)*1e3)
 	}
 	for i := range uint64(wire.BulkBitmap) {
 		if f.Largest > 1+i && f.Bitmap[i/64]>>(i%64)&1 != 0 && s.arrived(now, f.Largest-1-i) {
@@ -209,14 +246,14 @@ func (s *Sender) Ack(now int64, f *wire.BulkAck) {
 		}
 	}
 	s.heard = max(s.heard, f.Largest)
-	s.pace.told(now, f.Overflows, arrived, s.miss(now))
+	s.pace.Told(now, f.Overflows, arrived, s.miss(now))
 }
 
 // miss drops what is behind three that arrived, and was given time enough; it gives how many.
 func (s *Sender) miss(now int64) (missed int) {
 	for n := s.tail; n+3 <= s.heard; n++ {
 		if fl := &s.flights[n%ringFlights]; fl.state == flies {
-			if now < fl.at+s.pace.patience() {
+			if now < fl.at+s.pace.Patience() {
 				break // those behind it left later
 			}
 			s.drop(n)
@@ -278,8 +315,8 @@ func (s *Sender) advance() {
 // overdue acts on what time alone tells: nothing was heard for long, so the oldest are sent
 // again to find out; a piece arrived and is not kept, so all of it is.
 func (s *Sender) overdue(now int64) {
-	s.pace.missed += s.miss(now)
-	if s.flying > 0 && now >= s.pace.probeAt {
+	s.pace.Missed += s.miss(now)
+	if s.flying > 0 && now >= s.pace.ProbeAt {
 		for n, k := s.tail, 0; n <= s.number && k < perProbe; n++ {
 			if s.flights[n%ringFlights].state == flies {
 				s.drop(n)
@@ -287,7 +324,7 @@ func (s *Sender) overdue(now int64) {
 			}
 		}
 		s.advance()
-		s.pace.probed(now)
+		s.pace.Probed(now)
 	}
 	for i := range s.open {
 		if out := &s.open[i]; out.used && out.left == 0 && now-out.doneA >= stall {
@@ -311,9 +348,9 @@ func (s *Sender) Deadline() int64 {
 		return 0
 	}
 	if s.flying > 0 {
-		at = s.pace.probeAt
+		at = s.pace.ProbeAt
 		if s.tail+3 <= s.heard {
-			at = min(at, s.flights[s.tail%ringFlights].at+s.pace.patience())
+			at = min(at, s.flights[s.tail%ringFlights].at+s.pace.Patience())
 		}
 	}
 	for i := range s.open {

@@ -24,8 +24,9 @@ type reader struct {
 	iovs     [Batch]unix.Iovec
 	names    [Batch]sockaddr
 	controls [Batch][controlBytes]byte
-	bufs     []byte // Batch slots; untouched pages cost nothing
-	control  int    // bytes of each of controls that the kernel may use; 0 without offload
+	bufs     []byte    // Batch slots; untouched pages cost nothing
+	control  int       // bytes of each of controls that the kernel may use; 0 when it has nothing to tell
+	dropped  [2]uint32 // overflows of each queue, as told last
 
 	inboxes [2]inbox
 	heard   int64 // see Heard
@@ -61,7 +62,8 @@ type view struct {
 	bytes int
 }
 
-// controlBytes holds the size of joined datagrams and whatever else a kernel may add.
+// controlBytes holds the size of joined datagrams and the count of overflows, 24 bytes
+// each, and whatever else a kernel may add.
 const controlBytes = 64
 
 // Receive waits for at least one datagram and gives how many there are, up to Batch. It
@@ -226,7 +228,7 @@ func (s *Socket) Datagram(i int) ([]byte, netip.AddrPort) {
 
 func (r *reader) prepare(s *Socket) {
 	r.bufs = make([]byte, Batch*slotBytes)
-	if s.offload.receive {
+	if s.offload.receive || s.tellsOverflows {
 		r.control = controlBytes
 	}
 	r.inboxes[serversQueue].most = Batch
@@ -310,6 +312,7 @@ func (r *reader) take(s *Socket, fd uintptr, first, most int) (int, syscall.Errn
 		n, _, e := syscall.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&r.hdrs[first])), uintptr(most), unix.MSG_DONTWAIT, 0, 0)
 		switch {
 		case e == 0:
+			r.overflow(s, fd, first+int(n)-1)
 			return int(n), 0
 		case e == unix.EAGAIN && refused > 0:
 			return 0, 0

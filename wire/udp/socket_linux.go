@@ -33,6 +33,8 @@ type Socket struct {
 	queued int        // how many there are; file is the one, or an epoll descriptor of both
 
 	sizes [2]int // of the kernel's buffers: receive, send
+
+	tellsOverflows bool // the kernel does
 	offload
 	counters
 	refused refusals
@@ -128,6 +130,7 @@ func (s *Socket) configure(fd int, addr netip.AddrPort, o Options) error {
 		}
 	}
 	s.neverFragment(fd)
+	s.tellOverflows(fd)
 	if !o.Plain {
 		s.offload = detect(fd)
 	}

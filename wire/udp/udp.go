@@ -50,6 +50,7 @@ type Counts struct {
 	Sent      uint64 // datagrams the system took
 	Lost      uint64 // datagrams a transient error kept from being sent
 	Truncated uint64 // datagrams too large for us
+	Overflows uint64 // datagrams (or runs that came whole) that a receive buffer had no room for, as far as those behind them told
 	Refused   uint64 // answers by ICMP: nobody listens there
 	Offloaded uint64 // of Sent: left in runs that the system parts
 	Joined    uint64 // runs that the system handed us whole
@@ -61,13 +62,13 @@ type Counts struct {
 }
 
 type counters struct {
-	received, sent, lost, truncated, refused, offloaded, joined, fallbacks, receiveCalls, sendCalls, waits atomic.Uint64
+	received, sent, lost, truncated, overflows, refused, offloaded, joined, fallbacks, receiveCalls, sendCalls, waits atomic.Uint64
 }
 
 func (c *counters) load() Counts {
 	return Counts{
 		Received: c.received.Load(), Sent: c.sent.Load(), Lost: c.lost.Load(),
-		Truncated: c.truncated.Load(), Refused: c.refused.Load(),
+		Truncated: c.truncated.Load(), Overflows: c.overflows.Load(), Refused: c.refused.Load(),
 		Offloaded: c.offloaded.Load(), Joined: c.joined.Load(), Fallbacks: c.fallbacks.Load(),
 		ReceiveCalls: c.receiveCalls.Load(), SendCalls: c.sendCalls.Load(), Waits: c.waits.Load(),
 	}
