@@ -50,7 +50,7 @@ var sealed = []mutant{
 		{"node/reply.go", "now-old.heard < wire.LaneIdle || ", ""},
 	}},
 	{915, "anybody tells that a message in fragments arrived", "tests", nodeTests, []edit{
-		{"node/large.go", "l.dst == h.Src && (h.Src != wire.ClientNode || l.to == from) && ", ""},
+		{"node/large.go", "theirs := l.dst == h.Src && (h.Src != wire.ClientNode || l.to == from)", "theirs := from.IsValid()"},
 	}},
 	{916, "a server's name draws more than was sent", "tests", nodeTests, []edit{
 		{"node/twin.go", "if need > n.admission.room {", "if need > 1<<20 {"},
