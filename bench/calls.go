@@ -59,6 +59,7 @@ type CallsRow struct {
 	P50          float64 `json:"p50_us"`
 	Receives     float64 `json:"receive_calls"`
 	Sends        float64 `json:"send_calls"`
+	Looks        float64 `json:"looks"`
 	Waits        float64 `json:"waits"`
 	Batches      float64 `json:"batches"` // a write and a sync each
 	Entries      float64 `json:"entries"` // the leader's
@@ -70,7 +71,7 @@ type CallsRow struct {
 	ServerSystem float64 `json:"server_system_us"`
 	ClientUser   float64 `json:"client_user_us"`
 	ClientSystem float64 `json:"client_system_us"`
-	SystemCalls  float64 `json:"system_calls"`   // receives, sends, a wait and its wake-up, a write and a sync a batch
+	SystemCalls  float64 `json:"system_calls"`   // receives, sends, looks, a wait and its wake-up, a write and a sync a batch
 	CallsPerPart float64 `json:"calls_a_server"` // the same, of one server
 }
 
@@ -150,9 +151,9 @@ func (c *CallsConfig) row(ctx context.Context, r *CallsReport, clients int) (row
 	}
 	puts := float64(t.Commands)
 	row = CallsRow{Clients: clients, Puts: int64(t.Commands), PerSecond: measured.OpsPerSecond, P50: measured.P50, Receives: t.ReceiveCalls / puts, Sends: t.SendCalls / puts,
-		Waits: t.Waits / puts, Batches: t.Batches / puts, Entries: t.Entries / puts, Turns: t.Turns / puts, Received: t.Received / puts, Sent: t.Sent / puts, Offloaded: t.Offloaded / puts,
+		Looks: t.Looks / puts, Waits: t.Waits / puts, Batches: t.Batches / puts, Entries: t.Entries / puts, Turns: t.Turns / puts, Received: t.Received / puts, Sent: t.Sent / puts, Offloaded: t.Offloaded / puts,
 		ServerUser: (suAfter - su) * 1e6 / puts, ServerSystem: (ssAfter - ss) * 1e6 / puts, ClientUser: (cuAfter - cu) * 1e6 / puts, ClientSystem: (csAfter - cs) * 1e6 / puts}
-	row.SystemCalls = row.Receives + row.Sends + 2*row.Waits + 2*row.Batches
+	row.SystemCalls = row.Receives + row.Sends + row.Looks + 2*row.Waits + 2*row.Batches
 	row.CallsPerPart = row.SystemCalls / float64(len(servers.Addrs()))
 	return row, nil
 }
@@ -168,6 +169,7 @@ type serverTotals struct {
 	Sent         float64 `json:"sent"`
 	ReceiveCalls float64 `json:"receive_calls"`
 	SendCalls    float64 `json:"send_calls"`
+	Looks        float64 `json:"looks"`
 	Waits        float64 `json:"waits"`
 	Offloaded    float64 `json:"offloaded"`
 }
@@ -187,7 +189,7 @@ func totals(logs []string) (sum serverTotals, err error) {
 			told = true
 			sum.Commands, sum.Entries, sum.Turns, sum.Batches = sum.Commands+t.Commands, sum.Entries+t.Entries, sum.Turns+t.Turns, sum.Batches+t.Batches
 			sum.Received, sum.Sent, sum.ReceiveCalls, sum.SendCalls = sum.Received+t.Received, sum.Sent+t.Sent, sum.ReceiveCalls+t.ReceiveCalls, sum.SendCalls+t.SendCalls
-			sum.Waits, sum.Offloaded = sum.Waits+t.Waits, sum.Offloaded+t.Offloaded
+			sum.Looks, sum.Waits, sum.Offloaded = sum.Looks+t.Looks, sum.Waits+t.Waits, sum.Offloaded+t.Offloaded
 		}
 		if !told {
 			return sum, fmt.Errorf("%s has no totals: the server did not end by itself", name)
@@ -202,14 +204,14 @@ func totals(logs []string) (sum serverTotals, err error) {
 // WriteText writes a table for people.
 func (r *CallsReport) WriteText(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "CLIENTS\tPUTS/S\tP50 µs\tCALLS\tRECEIVE\tSEND\tWAITS\tSYNCS\tENTRIES\tTURNS\tIN\tOUT\tIN RUNS\tSERVERS µs\tSYSTEM\tCLIENTS µs\tSYSTEM\t")
+	fmt.Fprintln(w, "CLIENTS\tPUTS/S\tP50 µs\tCALLS\tRECEIVE\tSEND\tLOOKS\tWAITS\tSYNCS\tENTRIES\tTURNS\tIN\tOUT\tIN RUNS\tSERVERS µs\tSYSTEM\tCLIENTS µs\tSYSTEM\t")
 	for _, x := range r.Rows {
-		fmt.Fprintf(w, "%d\t%.0f\t%.0f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.2f\t%.2f\t%.2f\t%.2f\t\n", x.Clients, x.PerSecond, x.P50, x.SystemCalls, x.Receives, x.Sends, x.Waits,
+		fmt.Fprintf(w, "%d\t%.0f\t%.0f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.2f\t%.2f\t%.2f\t%.2f\t\n", x.Clients, x.PerSecond, x.P50, x.SystemCalls, x.Receives, x.Sends, x.Looks, x.Waits,
 			x.Batches, x.Entries, x.Turns, x.Received, x.Sent, x.Offloaded, x.ServerUser, x.ServerSystem, x.ClientUser, x.ClientSystem)
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(out, "\nfor each put, of all servers together, sealed: %v. calls: recvmmsg, sendmmsg, two for a wait (epoll and the wake-up), two for a sync (write and fdatasync)\nin, out: datagrams; in runs: of those out, left as one with others; then the processor's time, the programs' own and the system's\n", r.Sealed)
+	_, err := fmt.Fprintf(out, "\nfor each put, of all servers together, sealed: %v. calls: recvmmsg, sendmmsg, ppoll (looks), two for a wait by the runtime (epoll and the wake-up), two for a sync (write and fdatasync)\nin, out: datagrams; in runs: of those out, left as one with others; then the processor's time, the programs' own and the system's\n", r.Sealed)
 	return err
 }

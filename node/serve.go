@@ -181,7 +181,7 @@ func tellSocket(l *slog.Logger, s *udp.Socket) {
 func tellTotals(l *slog.Logger, s *udp.Socket, n *Node, batches uint64) {
 	c := s.Counts()
 	l.Info("totals", "commands", n.Counters.Commands, "entries", n.Counters.Entries, "turns", n.Counters.Turns, "batches", batches,
-		"received", c.Received, "sent", c.Sent, "receive_calls", c.ReceiveCalls, "send_calls", c.SendCalls, "waits", c.Waits, "joined", c.Joined, "offloaded", c.Offloaded, "lost", c.Lost, "overflows", c.Overflows)
+		"received", c.Received, "sent", c.Sent, "receive_calls", c.ReceiveCalls, "send_calls", c.SendCalls, "looks", c.Looks, "waits", c.Waits, "joined", c.Joined, "offloaded", c.Offloaded, "lost", c.Lost, "overflows", c.Overflows)
 }
 
 func (s *shell) now() int64 { return s.clock.now() }

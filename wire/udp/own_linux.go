@@ -76,7 +76,7 @@ func (s *Socket) receiveOwn(deadline time.Time) (int, error) {
 // Wake. They are always looked at once more.
 func (w *own) await(s *Socket, deadline time.Time) (ready uint, e syscall.Errno) {
 	if deadline.IsZero() {
-		ready, _, e = w.look(0, true)
+		ready, _, e = w.look(s, 0, true)
 		s.woken.Store(false)
 		return ready, e
 	}
@@ -89,14 +89,13 @@ func (w *own) await(s *Socket, deadline time.Time) (ready uint, e syscall.Errno)
 		over = s.woken.Load() || left <= 0
 		switch {
 		case over:
-			ready, woken, e = w.look(0, true)
+			ready, woken, e = w.look(s, 0, true)
 		case deadline.Sub(began)-left < w.spin:
-			ready, woken, e = w.look(0, true)
+			ready, woken, e = w.look(s, 0, true)
 		case deadline.Sub(began)-left < holdMost:
-			ready, woken, e = w.look(min(left, holdMost), true)
+			ready, woken, e = w.look(s, min(left, holdMost), true)
 		default:
-			s.counters.waits.Add(1)
-			ready, woken, e = w.look(left, false)
+			ready, woken, e = w.look(s, left, false)
 		}
 		if ready == 0 && !woken && !over {
 			left = time.Until(deadline)
@@ -109,10 +108,11 @@ func (w *own) await(s *Socket, deadline time.Time) (ready uint, e syscall.Errno)
 
 // look asks the kernel what is there, and waits for it so long; with hold it keeps the
 // processor. A signal ends a wait early.
-func (w *own) look(wait time.Duration, hold bool) (ready uint, woken bool, e syscall.Errno) {
+func (w *own) look(s *Socket, wait time.Duration, hold bool) (ready uint, woken bool, e syscall.Errno) {
 	timeout := unix.NsecToTimespec(int64(wait))
 	var n uintptr
 	for {
+		s.counters.looks.Add(1)
 		if hold {
 			n, _, e = syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&w.fds)), uintptr(len(w.fds)), uintptr(unsafe.Pointer(&timeout)), 0, 0, 0)
 		} else {

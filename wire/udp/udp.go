@@ -58,11 +58,12 @@ type Counts struct {
 
 	ReceiveCalls uint64 // system calls that received, or found nothing
 	SendCalls    uint64
-	Waits        uint64 // times that Receive found nothing and waited
+	Looks        uint64 // calls of Options.Own that asked what is there, and waited for it if nothing was
+	Waits        uint64 // times that Receive found nothing and waited by the runtime's poller: a call, and one of the runtime's to wake up
 }
 
 type counters struct {
-	received, sent, lost, truncated, overflows, refused, offloaded, joined, fallbacks, receiveCalls, sendCalls, waits atomic.Uint64
+	received, sent, lost, truncated, overflows, refused, offloaded, joined, fallbacks, receiveCalls, sendCalls, looks, waits atomic.Uint64
 }
 
 func (c *counters) load() Counts {
@@ -70,7 +71,7 @@ func (c *counters) load() Counts {
 		Received: c.received.Load(), Sent: c.sent.Load(), Lost: c.lost.Load(),
 		Truncated: c.truncated.Load(), Overflows: c.overflows.Load(), Refused: c.refused.Load(),
 		Offloaded: c.offloaded.Load(), Joined: c.joined.Load(), Fallbacks: c.fallbacks.Load(),
-		ReceiveCalls: c.receiveCalls.Load(), SendCalls: c.sendCalls.Load(), Waits: c.waits.Load(),
+		ReceiveCalls: c.receiveCalls.Load(), SendCalls: c.sendCalls.Load(), Looks: c.looks.Load(), Waits: c.waits.Load(),
 	}
 }
 
