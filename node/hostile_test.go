@@ -7,6 +7,8 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"balsa/kv"
+	"balsa/node/raft"
 	"balsa/wire"
 )
 
@@ -307,5 +309,34 @@ func TestNoKeyIsKeptOfAStranger(t *testing.T) {
 	}
 	if epoch := ask(n.token(l.now, strangersAddr)); epoch != 1 || len(n.admission.behind) != 1 {
 		t.Errorf("a client's hello: answered with key %d, want 1; %d keys kept, want 1", epoch, len(n.admission.behind))
+	}
+}
+
+// An append that is refused, by its sender or in the midst of its entries, leaves nothing behind that the server's own next
+// entry could be taken for (simulator seed 30990).
+func TestARefusedAppendLeavesNothingBehind(t *testing.T) {
+	for name, c := range map[string]struct {
+		incarnation uint64
+		spoil       uint64
+	}{"of another incarnation": {incarnation: 999}, "with a wrong sum": {spoil: 1}} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, 3, 3)
+			n := l.elect()
+			from := n.ID()%3 + 1
+			a := wire.Append{Term: n.core.Term(), PrevIndex: 500, PrevTerm: 1, Count: 2, Timeout: 1e8}
+			for i := range uint64(2) {
+				e := wire.Entry{Index: 501 + i, Term: 1, Kind: uint8(raft.NoOp)}
+				e.Sum = toWAL(&e, nil) + i*c.spoil
+				b := make([]byte, e.Size())
+				e.Encode(b)
+				a.Entries = append(a.Entries, b...)
+			}
+			h := wire.Header{Cluster: n.tag, Src: from, Dst: n.ID(), Incarnation: l.nodes[from].identity.Incarnation + c.incarnation, Boot: l.nodes[from].boot, Packet: 1 << 40}
+			n.Deliver(l.now, l.addr(from), forge(h, appendFrame(nil, wire.KindAppend, encoded(&a))))
+			l.request(n.ID(), kv.Command{Op: kv.Put, Seq: 1, Key: []byte("a"), Value: []byte("1")})
+			if got := l.result(1); got.Status != kv.OK {
+				t.Errorf("a put after it: %v", got.Status)
+			}
+		})
 	}
 }

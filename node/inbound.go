@@ -134,8 +134,14 @@ func (n *Node) raftFrame(now int64, h *wire.Header, from netip.AddrPort, kind wi
 	}
 	if h.Src == n.identity.ID {
 		n.ownName(now, h, from, kind, p)
-		return
+	} else {
+		n.raftMessage(now, h, from, kind, p)
 	}
+	// Also of a frame that was refused: our own next entry must not be taken for one of its.
+	n.entries, n.views = n.entries[:0], n.views[:0]
+}
+
+func (n *Node) raftMessage(now int64, h *wire.Header, from netip.AddrPort, kind wire.Kind, p []byte) {
 	m := raft.Message{From: h.Src, To: n.identity.ID, FromIncarnation: h.Incarnation, FromBoot: h.Boot}
 	if !n.decodeRaft(&m, kind, p) {
 		n.Counters.DroppedMalformed++
@@ -167,7 +173,6 @@ func (n *Node) raftFrame(now int64, h *wire.Header, from netip.AddrPort, kind wi
 	if m.Kind == raft.Append && n.core.Leader() == h.Src {
 		n.takeTimeout(m.Timeout)
 	}
-	n.entries, n.views = n.entries[:0], n.views[:0]
 }
 
 func (n *Node) decodeRaft(m *raft.Message, kind wire.Kind, p []byte) bool {

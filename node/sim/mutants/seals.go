@@ -58,4 +58,7 @@ var sealed = []mutant{
 	{917, "a datagram longer than ours is taken", "tests", nodeTests, []edit{
 		{"wire/header.go", "len(b) > MaxDatagram || ", ""},
 	}},
+	{918, "a refused append leaves its entries behind", "tests", nodeTests, []edit{
+		{"node/inbound.go", "be taken for one of its.\n\tn.entries, n.views = n.entries[:0], n.views[:0]", "be taken for one of its."},
+	}},
 }
