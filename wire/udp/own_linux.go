@@ -5,6 +5,7 @@ package udp
 import (
 	"errors"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -28,7 +29,8 @@ import (
 //	   `-----------'--- a datagram, a refusal, Wake, the deadline'
 type own struct {
 	fds  [3]unix.PollFd // the queues, and last what Wake writes to
-	wake int            // an eventfd
+	mu   sync.Mutex     // of wake, against a Wake that comes as late as Close
+	wake int            // an eventfd; -1 when it was closed
 	spin time.Duration  // of each wait
 }
 
@@ -142,6 +144,11 @@ func (w *own) look(s *Socket, wait time.Duration, hold bool) (ready uint, woken 
 
 // rouse ends a wait, or the next one.
 func (w *own) rouse() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.wake < 0 {
+		return
+	}
 	one := uint64(1)
 	_, _, _ = syscall.RawSyscall(unix.SYS_WRITE, uintptr(w.wake), uintptr(unsafe.Pointer(&one)), 8) // full: it is readable
 }
@@ -168,5 +175,9 @@ func (s *Socket) closeOwn() error {
 	defer s.reading.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return errors.Join(s.closeQueues(), os.NewSyscallError("close", unix.Close(s.own.wake)))
+	s.own.mu.Lock()
+	defer s.own.mu.Unlock()
+	err := unix.Close(s.own.wake)
+	s.own.wake = -1 // the number may be another file's by now
+	return errors.Join(s.closeQueues(), os.NewSyscallError("close", err))
 }

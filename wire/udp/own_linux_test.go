@@ -84,6 +84,7 @@ func TestAWaitThatHoldsItsProcessorHoldsUpNobody(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
+	b.own.rouse() // by whoever saw it wait: into no other file
 	if err := <-ended; !errors.Is(err, ErrClosed) {
 		t.Fatal(err)
 	}
