@@ -197,7 +197,7 @@ func (s *shell) loop(ctx context.Context) error {
 	for {
 		wait := time.Time{} // do not block while something is known to be left
 		if drained {
-			wait = s.clock.moment(n.Deadline())
+			wait = s.clock.moment(s.until(n.Deadline()))
 		}
 		count, err := s.socket.Receive(wait)
 		if err != nil {
@@ -263,6 +263,15 @@ func (s *shell) leave(now int64) bool {
 		}
 	}
 	return s.node.HandedOver() || now-s.leaving > leaveWait
+}
+
+// until is how long the loop may wait: not past the end of leaving, also where
+// nothing happens any more since the others have stopped, too.
+func (s *shell) until(deadline int64) int64 {
+	if s.leaving != 0 {
+		return min(deadline, s.leaving+leaveWait+1)
+	}
+	return deadline
 }
 
 // leaveWait bounds the stop of a leader, ns.
