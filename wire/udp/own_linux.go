@@ -19,7 +19,7 @@ import (
 // Whoever waits by the runtime gives its processor back, and is given one again when
 // something comes; where nothing else runs, each time round also rouses the runtime's
 // monitor, which then looks every 20 µs. That costs more than all we do with a datagram
-// (decision 0017). So the first holdMost of a wait keep the processor: what comes soon is
+// (decision 0019). So the first holdMost of a wait keep the processor: what comes soon is
 // had by nobody's leave. What is to stop the world interrupts it by a signal. Whoever waits
 // longer gives the processor back as any other. Before either it may look again and again
 // (Spin).
